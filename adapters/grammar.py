@@ -1,0 +1,86 @@
+"""GBNF grammars and JSON schemas, through llama.cpp's own grammar sampler.
+
+Every token is checked before it is accepted: accepting a token that the grammar refuses would abort
+the process.
+"""
+
+import ctypes
+import json
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from adapters.errors import GrammarError
+from adapters.llama_lib import complaint, last_complaint, library
+from adapters.llama_model import LlamaModel
+from adapters.target import FloatArray
+
+# llama_token_data
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)], align=True)
+
+
+class LlamaGrammar:
+    """The state of one text within a grammar."""
+
+    def __init__(self, model: LlamaModel, gbnf: str, root: str = "root") -> None:
+        """Raises GrammarError where llama.cpp cannot parse `gbnf` or it has no rule `root`."""
+        self._lib = library()
+        with last_complaint() as lines:
+            self._sampler = self._lib.llama_sampler_init_grammar(model.vocab, gbnf.encode(), root.encode())
+        if not self._sampler:
+            raise GrammarError(f"llama.cpp does not accept the grammar: {complaint(lines)}")
+        self._close = weakref.finalize(self, self._lib.llama_sampler_free, self._sampler)
+        self._model = model  # the vocabulary must outlive the sampler
+        self._one = np.zeros(1, _CANDIDATE)
+        self._ids = np.arange(model.n_vocab, dtype=np.int32)
+
+    @classmethod
+    def from_schema(cls, model: LlamaModel, schema: str | Mapping[str, Any]) -> "LlamaGrammar":
+        """The grammar of all JSON texts that fit a JSON schema."""
+        return cls(model, schema_to_gbnf(schema))
+
+    def allows(self, token: int) -> bool:
+        """Whether the text may go on with `token`."""
+        self._one["id"], self._one["logit"] = token, 1.0
+        self._apply(self._one)
+        return bool(self._one["logit"][0] > -np.inf)
+
+    def mask(self, logits: FloatArray) -> FloatArray:
+        """A copy of `logits [n_vocab]` with -inf at every token that may not follow."""
+        candidates = np.zeros(len(logits), _CANDIDATE)
+        candidates["id"], candidates["logit"] = self._ids, logits
+        self._apply(candidates)
+        return candidates["logit"].copy()
+
+    def _apply(self, candidates: Any) -> None:
+        array = self._lib.llama_token_data_array(
+            data=candidates.ctypes.data_as(ctypes.POINTER(self._lib.llama_token_data)),
+            size=len(candidates),
+            selected=-1,
+            sorted=False,
+        )
+        self._lib.llama_sampler_apply(self._sampler, ctypes.byref(array))
+
+    def accept(self, token: int) -> None:
+        """Go on with `token`."""
+        if not self.allows(token):
+            raise GrammarError(f"token {token} does not continue the text within the grammar")
+        self._lib.llama_sampler_accept(self._sampler, token)
+
+
+def schema_to_gbnf(schema: str | Mapping[str, Any]) -> str:
+    """A JSON schema (text or object) as a GBNF grammar, by llama-cpp-python's converter."""
+    from llama_cpp.llama_grammar import json_schema_to_gbnf
+
+    text = schema if isinstance(schema, str) else json.dumps(schema)
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        raise GrammarError(f"the JSON schema is not JSON: {error}") from error
+    try:
+        gbnf: str = json_schema_to_gbnf(text)
+    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        raise GrammarError(f"the JSON schema cannot be turned into a grammar: {error!r}") from error
+    return gbnf

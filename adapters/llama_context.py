@@ -1,0 +1,346 @@
+"""A llama.cpp context as a target: prefill, score a draft tree in one decode, keep a path.
+
+State between calls: the KV cache holds `tokens` (every token but the root); `root` is the newest
+token, not decoded yet. All sequences of the cache hold the same tokens, so that any leaf of the next
+tree can continue them. Knows nothing of where drafts come from or which tokens are right.
+"""
+
+import ctypes
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from adapters.cpu import usable_cores
+from adapters.errors import AdapterError, ContextFull, DecodeError, ModelLoadError, RollbackError
+from adapters.llama_batch import LlamaBatch, TreeShape
+from adapters.llama_hidden import HiddenReader, check_taps, float_view, pointer_getter
+from adapters.llama_lib import complaint, last_complaint, library
+from adapters.llama_model import LlamaModel
+from adapters.settings import ContextSettings, require
+from adapters.target import (
+    Capabilities,
+    DraftLike,
+    FloatArray,
+    HiddenRows,
+    HiddenTaps,
+    IntArray,
+    Rows,
+    WalkLike,
+)
+
+DEFAULT_N_CTX = 4096
+NO_TREE = TreeShape(np.zeros(0, np.int32), np.zeros((0, 0), bool))
+
+
+class LlamaContext:
+    """One open context of a model."""
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        settings: ContextSettings | None = None,
+        taps: HiddenTaps | None = None,
+    ) -> None:
+        """Open a context; raises ModelLoadError where llama.cpp refuses, UnsupportedModel for taps."""
+        self.model, self.settings = model, settings or ContextSettings()
+        taps = taps or HiddenTaps()
+        check_taps(taps, model.architecture, model.n_layer)
+        self._lib = lib = library()
+        self._ctx = self._open(lib)
+        # the handle rides along: the weights must outlive the context
+        self._free = weakref.finalize(self, _free_context, self._ctx, model.handle)
+        model.adopt(self)
+        self._memory = lib.llama_get_memory(self._ctx)
+        self._logits = pointer_getter("llama_get_logits")
+        self._hidden = HiddenReader(self._ctx, taps, model.n_embd) if taps else None
+        self._apply_loras()
+        n_ctx, n_seq = lib.llama_n_ctx(self._ctx), self.settings.n_seq_max
+        self.capabilities = Capabilities(
+            n_vocab=model.n_vocab,
+            n_ctx=n_ctx,
+            max_rows=min(self.settings.max_rows, n_ctx),
+            max_leaves=1 if model.no_rollback else n_seq,
+            no_rollback=model.no_rollback,
+        )
+        self._n_batch: int = lib.llama_n_batch(self._ctx)
+        self._batch = LlamaBatch(self._n_batch, n_seq)
+        self._kv = np.zeros(n_ctx, np.int32)
+        self._views: dict[tuple[int, int], FloatArray] = {}
+        self._shape = NO_TREE
+        self._scored: DraftLike | None = None
+        self._dirty = False  # the cache may hold more than `tokens`
+        self.n_past = 0
+        self.root = -1
+
+    def _open(self, lib: Any) -> Any:
+        settings, params = self.settings, lib.llama_context_default_params()
+        params.n_ctx = settings.n_ctx or min(self.model.n_ctx_train, DEFAULT_N_CTX)
+        params.n_batch, params.n_ubatch = settings.n_batch, settings.n_ubatch
+        params.n_seq_max, params.n_outputs_max = settings.n_seq_max, settings.max_rows
+        params.n_threads = settings.n_threads or usable_cores()
+        params.n_threads_batch = settings.n_threads_batch or settings.n_threads or usable_cores()
+        flash = {None: "AUTO", True: "ENABLED", False: "DISABLED"}[settings.flash_attn]
+        params.flash_attn_type = getattr(lib, f"LLAMA_FLASH_ATTN_TYPE_{flash}")
+        params.type_k = getattr(lib, f"GGML_TYPE_{settings.type_k.upper()}")
+        params.type_v = getattr(lib, f"GGML_TYPE_{settings.type_v.upper()}")
+        params.offload_kqv = settings.offload_kqv
+        params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE
+        params.kv_unified = True  # trees share their prefix
+        params.swa_full = True  # a recycled sliding-window cell could not be rolled back
+        with last_complaint() as lines:
+            ctx = lib.llama_init_from_model(self.model.handle.pointer, params)
+        if not ctx:
+            raise ModelLoadError(
+                f"{self.model.path.name}: llama.cpp opened no context of {params.n_ctx} tokens: "
+                f"{complaint(lines)}; a smaller n_ctx needs less memory"
+            )
+        return ctx
+
+    def _apply_loras(self) -> None:
+        loras = self.model.loras
+        if not loras:
+            return
+        adapters = (self._lib.llama_adapter_lora_p_ctypes * len(loras))(*[lora for lora, _ in loras])
+        scales = (ctypes.c_float * len(loras))(*[scale for _, scale in loras])
+        if self._lib.llama_set_adapters_lora(self._ctx, adapters, len(loras), scales) != 0:
+            raise ModelLoadError(f"{self.model.path.name}: llama.cpp refused its LoRA adapters")
+
+    def close(self) -> None:
+        """Free the context; safe to call twice."""
+        self._ctx = None
+        self._free()
+
+    @property
+    def tokens(self) -> IntArray:
+        """The tokens in the KV cache, `[n_past]`; a view."""
+        return self._kv[: self.n_past]
+
+    # -- prefill ---------------------------------------------------------------------------------
+
+    def prefill(
+        self,
+        tokens: Sequence[int],
+        *,
+        should_stop: Callable[[], bool] | None = None,
+        on_hidden: Callable[[int, HiddenRows], None] | None = None,
+    ) -> int:
+        """Make `tokens[-1]` the root and bring the cache to `tokens[:-1]`; return how many it had.
+
+        The longest common prefix with the cached tokens is kept. `should_stop` is asked between
+        batches; a prefill that stops leaves a shorter, valid cache. `on_hidden(start, rows)` gets the
+        hidden rows of each new stretch.
+        """
+        new = self._checked(tokens)
+        self._require_open()
+        if len(new) > self.capabilities.n_ctx:
+            raise ContextFull(
+                f"{len(new)} tokens do not fit the context of {self.capabilities.n_ctx}; "
+                "shorten the prompt or load with a larger n_ctx"
+            )
+        kept = self._keep_prefix(new[:-1])
+        self.root = int(new[-1])
+        while self.n_past < len(new) - 1:
+            if should_stop is not None and should_stop():
+                break
+            stop = min(len(new) - 1, self.n_past + self._prefill_stride(on_hidden is not None))
+            self._append(new[self.n_past : stop], on_hidden)
+        return kept
+
+    def _checked(self, tokens: Sequence[int]) -> IntArray:
+        require(
+            len(tokens) > 0,
+            "there are no tokens to decode; give at least one (a BOS token will do)",
+        )
+        array = np.asarray(tokens, dtype=np.int64)
+        wrong = array[(array < 0) | (array >= self.capabilities.n_vocab)]
+        require(
+            len(wrong) == 0,
+            f"token {wrong[0] if len(wrong) else 0} is not in the vocabulary of "
+            f"{self.capabilities.n_vocab} tokens",
+        )
+        return array.astype(np.int32)
+
+    def _prefill_stride(self, with_hidden: bool) -> int:
+        # post-norm rows make every token an output, and those are bounded by max_rows
+        if with_hidden and self._hidden is not None and self._hidden.taps.post_norm:
+            return self.capabilities.max_rows
+        return self._n_batch
+
+    def _keep_prefix(self, tokens: IntArray) -> int:
+        n = min(len(tokens), self.n_past)
+        different = np.flatnonzero(tokens[:n] != self._kv[:n])
+        self.truncate(int(different[0]) if len(different) else n)
+        return self.n_past
+
+    def _append(self, tokens: IntArray, on_hidden: Callable[[int, HiddenRows], None] | None) -> None:
+        start, n, n_seq = self.n_past, len(tokens), self.settings.n_seq_max
+        hidden = self._hidden if on_hidden is not None else None
+        if self._hidden is not None:
+            self._hidden.want_post_norm(hidden is not None)
+        every_row = hidden is not None and hidden.taps.post_norm
+        self._batch.fill_chain(tokens, start, 1, outputs=every_row)
+        self._decode()
+        for seq in range(1, n_seq):
+            self._lib.llama_memory_seq_cp(self._memory, 0, seq, start, start + n)
+        if hidden is not None and on_hidden is not None:
+            on_hidden(start, hidden.rows(n))
+        self._extend_tokens(tokens)
+
+    # -- rounds ----------------------------------------------------------------------------------
+
+    def score(self, draft: DraftLike) -> Rows:
+        """Decode the root and the draft's nodes at once; logits `[1 + n, n_vocab]`, valid until the
+        next decode. Follow it by `commit` or `rollback`."""
+        self._require_open()
+        n = len(draft.tokens)
+        require(
+            n < self.capabilities.max_rows,
+            f"a draft of {n} nodes does not fit max_rows={self.capabilities.max_rows} (root included)",
+        )
+        if self._dirty:
+            self.rollback()
+        if self.n_past + 1 + n > self.capabilities.n_ctx:
+            raise ContextFull(
+                f"{self.n_past + 1 + n} tokens do not fit the context of {self.capabilities.n_ctx}"
+            )
+        self._fill(draft, n)
+        if self._hidden is not None:
+            self._hidden.want_post_norm(True)
+        self._scored = draft
+        self._decode()
+        hidden = self._hidden.rows(1 + n) if self._hidden is not None else None
+        return Rows(self._rows(1 + n), hidden)
+
+    def _fill(self, draft: DraftLike, n: int) -> None:
+        chain = n == 0 or np.array_equal(draft.parents, np.arange(-1, n - 1))
+        if chain:
+            tokens = np.empty(1 + n, np.int32)
+            tokens[0], tokens[1:] = self.root, draft.tokens
+            self._shape = NO_TREE
+            self._batch.fill_chain(tokens, self.n_past, self.settings.n_seq_max, outputs=True)
+            return
+        self._shape = TreeShape.of(draft.parents)
+        n_leaves = len(self._shape.member)
+        require(
+            n_leaves <= self.settings.n_seq_max,
+            f"a draft tree of {n_leaves} leaves needs n_seq_max >= {n_leaves}, this context has "
+            f"{self.settings.n_seq_max}",
+        )
+        self._batch.fill_tree(self.root, draft.tokens, self._shape, self.n_past)
+
+    def commit(self, walk: WalkLike) -> None:
+        """Keep the root and the nodes on `walk.path`; `walk.tokens[-1]` becomes the root.
+
+        Metadata only, no decode: nodes off the path lose their cells, and the sequences that did not
+        run along the path get a reference to its cells.
+        """
+        start, n_kept = self.n_past, 1 + len(walk.path)
+        n_scored = 0 if self._scored is None else len(self._scored.tokens)
+        if n_kept <= n_scored:
+            self._remove(-1, start + n_kept)
+        if walk.path and len(self._shape.member):
+            self._share_path(np.asarray(walk.path), start + 1, start + n_kept)
+        last = self._lib.llama_memory_seq_pos_max(self._memory, 0)
+        if last != start + n_kept - 1:
+            raise RollbackError(f"the KV cache ends at position {last} instead of {start + n_kept - 1}")
+        kept = np.empty(n_kept, np.int32)
+        kept[0], kept[1:] = self.root, walk.tokens[: n_kept - 1]
+        self._extend_tokens(kept)
+        self.root = walk.tokens[-1]
+
+    def _share_path(self, path: IntArray, start: int, end: int) -> None:
+        on_path = self._shape.member[:, path]  # [n_leaves, n_accepted]
+        winner = int(np.argmax(on_path[:, -1]))
+        shared = on_path.sum(axis=1)
+        for seq in range(self.settings.n_seq_max):
+            first = start + (int(shared[seq]) if seq < len(shared) else 0)
+            if first < end:
+                self._remove(seq, first)
+                self._lib.llama_memory_seq_cp(self._memory, winner, seq, first, end)
+
+    def rollback(self) -> None:
+        """Drop what was scored but not committed. A recurrent memory can only forget everything."""
+        self.truncate(self.n_past)
+
+    def truncate(self, n: int) -> None:
+        """Keep the first `n` cached tokens; the root is undefined until the next prefill."""
+        n = min(n, self.n_past)
+        if n == self.n_past and not self._dirty:
+            return
+        if n == 0 or self.capabilities.no_rollback:
+            self._lib.llama_memory_clear(self._memory, False)
+            n = 0
+        else:
+            self._remove(-1, n)
+        self.n_past, self._dirty, self._scored = n, False, None
+
+    def extend(self, tokens: Sequence[int]) -> FloatArray:
+        """Append `tokens` to the cache and return the logits `[n_vocab]` after the last: for drafting."""
+        new = self._checked(tokens)
+        self._require_open()
+        if self._dirty:
+            self.rollback()
+        if self.n_past + len(new) > self.capabilities.n_ctx:
+            raise ContextFull(
+                f"{self.n_past + len(new)} tokens do not fit the context of {self.capabilities.n_ctx}"
+            )
+        while len(new) > self._n_batch:
+            self._append(new[: self._n_batch], None)
+            new = new[self._n_batch :]
+        self._batch.fill_chain(new, self.n_past, self.settings.n_seq_max, outputs=False)
+        self._batch.output[len(new) - 1] = 1
+        self._decode()
+        self._extend_tokens(new)
+        row: FloatArray = self._rows(1)[0]
+        return row
+
+    # -- llama.cpp -------------------------------------------------------------------------------
+
+    def _decode(self) -> None:
+        self._dirty = True
+        code = self._lib.llama_decode(self._ctx, self._batch.c)
+        if code == 0:
+            return
+        self.rollback()
+        if code == 1:
+            raise ContextFull(
+                f"llama.cpp found no room for {self._batch.c.n_tokens} tokens after {self.n_past} in a "
+                f"context of {self.capabilities.n_ctx}; load with a larger n_ctx"
+            )
+        raise DecodeError(
+            f"llama_decode returned {code} for {self._batch.c.n_tokens} tokens after {self.n_past}"
+        )
+
+    def _rows(self, n: int) -> FloatArray:
+        address = self._logits(self._ctx)  # waits for the decode to finish
+        view = self._views.get((address, n))
+        if view is None:
+            if len(self._views) >= 256:  # the buffer moves when it grows, so this stays small
+                self._views.clear()
+            view = float_view(address, n, self.capabilities.n_vocab)
+            self._views[address, n] = view
+        return view
+
+    def _extend_tokens(self, tokens: IntArray) -> None:
+        self._kv[self.n_past : self.n_past + len(tokens)] = tokens
+        self.n_past += len(tokens)
+        self._dirty, self._scored = False, None
+
+    def _remove(self, seq: int, start: int) -> None:
+        if not self._lib.llama_memory_seq_rm(self._memory, seq, start, -1):
+            self._lib.llama_memory_clear(self._memory, False)
+            self.n_past = 0
+            raise RollbackError(
+                f"{self.model.path.name}: llama.cpp could not drop the tokens from position {start} on "
+                f"({self.model.memory_class} memory); the cache has been emptied"
+            )
+
+    def _require_open(self) -> None:
+        if not self._ctx:
+            raise AdapterError(f"the context of {self.model.path.name} is closed; open a new one")
+
+
+def _free_context(ctx: Any, _model_handle: object) -> None:
+    library().llama_free(ctx)

@@ -1,0 +1,142 @@
+"""A GGUF loaded by llama.cpp: its weights, its numbers, and what kind of memory it has.
+
+Knows nothing of contexts, text or drafts.
+"""
+
+import ctypes
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from adapters.errors import ModelLoadError, ModelNotFound, UnsupportedModel
+from adapters.llama_lib import complaint, last_complaint, library
+from adapters.settings import ModelSettings, require
+
+MemoryClass = Literal["dense", "sliding window", "recurrent", "hybrid"]
+
+_NO_ROLLBACK = {
+    "recurrent": "its state is recurrent and cannot drop single tokens",
+    "hybrid": "part of its layers are recurrent and cannot drop single tokens",
+}
+
+
+class _Handle:
+    """Owns the C model; contexts keep it alive until they are freed themselves."""
+
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
+        self.free: Callable[[], object] = weakref.finalize(self, library().llama_model_free, pointer)
+
+
+class LlamaModel:
+    """The weights of one GGUF file, loaded."""
+
+    def __init__(self, path: str | Path, settings: ModelSettings | None = None) -> None:
+        """Load `path` (a local GGUF); raises ModelNotFound or ModelLoadError, never aborts."""
+        self.path = Path(path)
+        self.settings = settings or ModelSettings()
+        if not self.path.is_file():
+            raise ModelNotFound(f"{self.path}: no such file")
+        lib = library()
+        self.handle = _Handle(self._load(lib))
+        model = self.handle.pointer
+        self.vocab = lib.llama_model_get_vocab(model)
+        self.n_vocab: int = lib.llama_vocab_n_tokens(self.vocab)
+        self.n_embd: int = lib.llama_model_n_embd(model)
+        self.n_layer: int = lib.llama_model_n_layer(model)
+        self.n_ctx_train: int = lib.llama_model_n_ctx_train(model)
+        self.n_swa: int = lib.llama_model_n_swa(model)
+        self.n_params: int = lib.llama_model_n_params(model)
+        self.n_bytes: int = lib.llama_model_size(model)
+        self.architecture = self.meta("general.architecture") or "unknown"
+        self.memory_class = self._memory_class(lib, model)
+        self.loras = self._load_loras(lib, model)
+        self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._refuse_what_is_not_a_text_decoder(lib, model)
+
+    def _load(self, lib: Any) -> int:
+        with last_complaint() as lines:
+            pointer = lib.llama_model_load_from_file(str(self.path).encode(), self._params(lib))
+        if not pointer:
+            raise ModelLoadError(f"{self.path}: llama.cpp could not load it: {complaint(lines)}")
+        return int(pointer) if isinstance(pointer, int) else ctypes.cast(pointer, ctypes.c_void_p).value or 0
+
+    def _params(self, lib: Any) -> Any:
+        settings, params = self.settings, lib.llama_model_default_params()
+        params.n_gpu_layers = settings.n_gpu_layers
+        params.main_gpu = settings.main_gpu
+        params.split_mode = getattr(lib, f"LLAMA_SPLIT_MODE_{settings.split_mode.upper()}")
+        load_mode = ("NONE", "MMAP", "MLOCK", "MMAP_MLOCK")[settings.use_mmap + 2 * settings.use_mlock]
+        params.load_mode = getattr(lib, f"LLAMA_LOAD_MODE_{load_mode}")
+        n_devices = lib.llama_max_devices()
+        split = settings.tensor_split
+        require(
+            len(split) <= n_devices,
+            f"tensor_split has {len(split)} shares, llama.cpp allows {n_devices}",
+        )
+        if split:
+            self._tensor_split = (ctypes.c_float * n_devices)(*split)  # C keeps a pointer to it
+            params.tensor_split = self._tensor_split
+        return params
+
+    def _load_loras(self, lib: Any, model: int) -> list[tuple[Any, float]]:
+        loaded = []
+        for path, scale in self.settings.scaled_lora:
+            if not path.is_file():
+                raise ModelNotFound(f"{path}: no such LoRA file")
+            with last_complaint() as lines:
+                adapter = lib.llama_adapter_lora_init(model, str(path).encode())
+            if not adapter:
+                raise ModelLoadError(f"{path}: not a LoRA for {self.path.name}: {complaint(lines)}")
+            loaded.append((adapter, scale))
+        return loaded  # freed together with the model
+
+    def _memory_class(self, lib: Any, model: int) -> MemoryClass:
+        if lib.llama_model_is_recurrent(model):
+            return "recurrent"
+        if lib.llama_model_is_hybrid(model):
+            return "hybrid"
+        return "sliding window" if self.n_swa > 0 else "dense"
+
+    def _refuse_what_is_not_a_text_decoder(self, lib: Any, model: int) -> None:
+        kind = ""
+        if lib.llama_model_has_encoder(model) or not lib.llama_model_has_decoder(model):
+            kind = "an encoder"
+        elif lib.llama_model_is_diffusion(model):
+            kind = "a diffusion model"
+        elif self.n_vocab == 0:
+            kind = "a model without a vocabulary"
+        if kind:
+            self.close()
+            raise UnsupportedModel(
+                f"{self.path}: architecture {self.architecture!r} is {kind}; "
+                "pilotfish needs a decoder-only text model"
+            )
+
+    @property
+    def no_rollback(self) -> str:
+        """Why rejected tokens cannot be dropped from this model's memory; empty where they can."""
+        return _NO_ROLLBACK.get(self.memory_class, "")
+
+    def meta(self, key: str) -> str | None:
+        """The GGUF's metadata value of `key` as text; arrays and missing keys give None."""
+        lib, size = library(), 256
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n = lib.llama_model_meta_val_str(self.handle.pointer, key.encode(), buffer, size)
+            if n < 0:
+                return None
+            if n < size:
+                return buffer.value.decode("utf-8", "replace")
+            size = n + 1
+
+    def adopt(self, context: Any) -> None:
+        """Remember an open context: it must be closed before the weights are."""
+        self._contexts.add(context)
+
+    def close(self) -> None:
+        """Free the weights, and the contexts that still use them; safe to call twice."""
+        for context in list(getattr(self, "_contexts", ())):
+            context.close()
+        self.handle.free()

@@ -1,0 +1,98 @@
+"""llama.cpp's tokenizer: text to ids, ids to bytes, and text that arrives token by token.
+
+Knows one model's vocabulary; nothing of prompts, templates or stop strings.
+"""
+
+import codecs
+import ctypes
+from collections.abc import Iterable
+
+from adapters.errors import AdapterError
+from adapters.llama_lib import library
+from adapters.llama_model import LlamaModel
+from adapters.settings import require
+
+
+class Tokenizer:
+    """The tokenizer inside a GGUF."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self._model, self._vocab, self._lib = model, model.vocab, library()
+        self.n_vocab = model.n_vocab
+        lib, vocab = self._lib, self._vocab
+        self.bos: int = lib.llama_vocab_bos(vocab)  # -1 where the vocabulary has none
+        self.eos: int = lib.llama_vocab_eos(vocab)
+        self.eot: int = lib.llama_vocab_eot(vocab)
+        self.add_bos: bool = lib.llama_vocab_get_add_bos(vocab)
+        self.kind: int = lib.llama_vocab_type(vocab)  # llama_vocab_type: 1 SPM, 2 BPE, ...
+        self._pieces: dict[int, bytes] = {}
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Token ids of `text`. add_special: with BOS/EOS as the model wants them. parse_special:
+        `<|im_start|>` and the like become their tokens instead of plain text."""
+        data = text.encode("utf-8", "surrogateescape" if "\udcff" in text else "strict")
+        size = len(data) + 8
+        while True:
+            ids = (ctypes.c_int32 * size)()
+            n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, size, add_special, parse_special)
+            if n >= 0:
+                return list(ids[:n])
+            if n == -(2**31):
+                raise AdapterError(f"the text is too long to tokenize ({len(data)} bytes)")
+            size = -n
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that `token` adds to a text; control tokens add none."""
+        cached = self._pieces.get(token)
+        if cached is None:
+            cached = self._pieces[token] = self._piece(token, special=False)
+        return cached
+
+    def name(self, token: int) -> str:
+        """`token` as shown to people: control tokens by their name."""
+        return self._piece(token, special=True).decode("utf-8", "replace")
+
+    def _piece(self, token: int, special: bool) -> bytes:
+        # llama.cpp throws through C for an unknown id, which ends the process
+        require(0 <= token < self.n_vocab, f"token {token} is not among the {self.n_vocab} of the vocabulary")
+        size = 32
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n = self._lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            if n >= 0:
+                return buffer.raw[:n]
+            size = -n
+
+    def text_of(self, token: int) -> str:
+        """The vocabulary's own entry for `token`, as written in the GGUF."""
+        require(0 <= token < self.n_vocab, f"token {token} is not among the {self.n_vocab} of the vocabulary")
+        text: bytes = self._lib.llama_vocab_get_text(self._vocab, token)
+        return text.decode("utf-8", "replace")
+
+    def is_end(self, token: int) -> bool:
+        """Whether `token` ends a generation (EOS, end of turn, ...)."""
+        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of `tokens`; bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")
+
+    def decoder(self) -> "TextDecoder":
+        """A decoder for tokens that arrive one at a time."""
+        return TextDecoder(self)
+
+
+class TextDecoder:
+    """Text of a growing token sequence; a character is held back until all its bytes are there."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        """The characters that `token` completes."""
+        return self._utf8.decode(self._tokenizer.piece(token))
+
+    def finish(self) -> str:
+        """What is left at the end: an incomplete character as U+FFFD."""
+        return self._utf8.decode(b"", True)

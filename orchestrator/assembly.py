@@ -1,0 +1,82 @@
+"""From names and settings to loaded parts: which method serves, what it needs, in which order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adapters.llama_context import LlamaContext
+from adapters.llama_model import LlamaModel
+from adapters.tokenizer import Tokenizer
+from orchestrator.config import Config
+from orchestrator.drafters.base import Drafter
+from orchestrator.drafters.function import FunctionDrafter
+from orchestrator.drafters.registry import build_drafter
+from orchestrator.drafters.setup import Setup
+from orchestrator.errors import ConfigError, UnsupportedTarget
+
+# what users may give as a draft: a model, a drafter of their own, or a function (tokens, budget)
+DraftArgument = str | Path | Drafter | Callable[..., Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that an engine runs on. note: why the method is not the one that was asked for."""
+
+    model: LlamaModel
+    context: LlamaContext
+    tokenizer: Tokenizer
+    drafter: Drafter
+    config: Config
+    note: str = ""
+
+    def close(self) -> None:
+        self.drafter.close()
+        self.model.close()
+
+
+def assemble(path: Path, draft: DraftArgument, method: str, config: Config) -> Parts:
+    """Load the target at `path` and open it for `method`."""
+    model = LlamaModel(path, config.model)
+    drafter = None
+    try:
+        name, note = choose_method(method, draft, model)
+        drafter = _drafter(name, draft, model, config)
+        leaves = max(config.context.n_seq_max, 1 if model.no_rollback else drafter.leaves)
+        context = LlamaContext(model, replace(config.context, n_seq_max=leaves), drafter.taps)
+        return Parts(model, context, Tokenizer(model), drafter, config, note)
+    except BaseException:
+        if drafter is not None:
+            drafter.close()
+        model.close()
+        raise
+
+
+def choose_method(method: str, draft: DraftArgument, model: LlamaModel) -> tuple[str, str]:
+    """The method that will serve, and a note where it is not what was hoped for.
+
+    `auto` is the draft model where one is given, else `lookup`, and `none` for a target that cannot
+    drop rejected tokens. An explicit method that the target cannot serve is an error.
+    """
+    own = draft is not None and not isinstance(draft, str | Path)
+    if own and method != "auto":
+        raise ConfigError(f"a drafter of your own goes with method='auto', not {method!r}")
+    if draft is not None and not own and method not in ("auto", "model"):
+        raise ConfigError(f"method={method!r} does not use draft={str(draft)!r}; leave one of them out")
+    wanted = "own" if own else method
+    if method == "auto" and not own:
+        wanted = "lookup" if draft is None else "model"
+    if wanted == "none" or not model.no_rollback:
+        return wanted, ""
+    reason = f"{model.path.name} cannot be sped up: {model.no_rollback}"
+    if method == "auto" and draft is None:
+        return "none", f"{reason}; decoding plainly"
+    raise UnsupportedTarget(f"{reason}; use method='none'")
+
+
+def _drafter(name: str, draft: DraftArgument, model: LlamaModel, config: Config) -> Drafter:
+    if isinstance(draft, Drafter):
+        return draft
+    if callable(draft):
+        return FunctionDrafter(draft, config.speculation.max_draft)
+    return build_drafter(name, Setup(config.speculation, config.model, config.context, draft, model))

@@ -1,0 +1,93 @@
+"""Every setting of an engine, with its default; an unknown key is an error.
+
+Four groups, each a frozen dataclass: `ModelSettings` and `ContextSettings` (adapters.settings),
+`SpeculationSettings` (here) and `Sampling` (orchestrator.sampling). Users pass them flat.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from adapters.settings import ContextSettings, ModelSettings, require
+from orchestrator.errors import ConfigError
+from orchestrator.sampling import Sampling
+from orchestrator.verify import RULES
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculationSettings:
+    """How guesses are made and checked.
+
+    rule: coupled, rejection or block (orchestrator.verify). max_draft: tokens drafted per round, None =
+    the method's own default. ngram_min: tokens that must match in prompt lookup. draft_p_min: a draft
+    model stops drafting at the first token that it gives less probability. draft_n_gpu_layers: layers
+    of the draft model on the GPU, None = as the target.
+    """
+
+    rule: str = "coupled"
+    max_draft: int | None = None
+    ngram_min: int = 3
+    draft_p_min: float = 0.0
+    draft_n_gpu_layers: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.rule in RULES, f"rule must be one of {', '.join(RULES)}, got {self.rule!r}")
+        require(
+            self.max_draft is None or self.max_draft >= 1,
+            f"max_draft must be >= 1 (method='none' drafts nothing), got {self.max_draft}",
+        )
+        require(self.ngram_min >= 1, f"ngram_min must be >= 1, got {self.ngram_min}")
+        require(0 <= self.draft_p_min <= 1, f"draft_p_min must be between 0 and 1, got {self.draft_p_min}")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of an engine."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    context: ContextSettings = field(default_factory=ContextSettings)
+    speculation: SpeculationSettings = field(default_factory=SpeculationSettings)
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @classmethod
+    def of(cls, **settings: Any) -> "Config":
+        """A config from flat settings: `Config.of(n_ctx=8192, temperature=0)`."""
+        config = cls()
+        owner = {f.name: group.name for group in fields(cls) for f in fields(getattr(config, group.name))}
+        grouped: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            if name not in owner:
+                raise ConfigError(unknown_setting(name, list(owner)))
+            grouped.setdefault(owner[name], {})[name] = _frozen(value)
+        try:
+            groups = {group: replace(getattr(config, group), **given) for group, given in grouped.items()}
+        except TypeError as error:  # a comparison between, say, a string and a number
+            raise ConfigError(f"a setting has a value of the wrong type: {error}") from error
+        return replace(config, **groups)
+
+
+def unknown_setting(name: str, known: list[str]) -> str:
+    """The message for a setting that does not exist, with the closest ones that do."""
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known settings: {', '.join(sorted(known))}"
+    return f"unknown setting {name!r}; {hint}"
+
+
+def override(sampling: Sampling, changes: Mapping[str, Any]) -> Sampling:
+    """`sampling` with some fields changed for one call."""
+    for name in changes:
+        if name not in Sampling.field_names():
+            raise ConfigError(unknown_setting(name, [*Sampling.field_names(), *CALL_OPTIONS]))
+    try:
+        return replace(sampling, **changes)
+    except TypeError as error:
+        raise ConfigError(f"a sampling setting has a value of the wrong type: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+# what one call takes besides sampling; see orchestrator.request.Request
+CALL_OPTIONS = ("max_tokens", "stop", "stop_tokens", "on_token", "speculate", "grammar", "json_schema")

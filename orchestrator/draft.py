@@ -1,0 +1,177 @@
+"""The nouns of a round: what was guessed (Draft), what was right (Walk), what came out (Step).
+
+Knows token ids and tree shapes; nothing of models, drafters or text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from adapters.target import FloatArray, IntArray
+from orchestrator.errors import DrafterError
+from orchestrator.law import Law
+
+
+def _no_tokens() -> IntArray:
+    return np.zeros(0, np.int32)
+
+
+def _no_prob() -> FloatArray:
+    return np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """A tree of guessed tokens, flattened so that parents come before their children.
+
+    tokens [n]; parents [n]: index of the parent, -1 for children of the root; prob [n]: the drafter's
+    estimate that the target agrees with the node given that it agreed with its parent; q [n]: the law
+    each token was sampled from, None where the guesses are deterministic. Empty means "no idea".
+    """
+
+    tokens: IntArray = field(default_factory=_no_tokens)
+    parents: IntArray = field(default_factory=_no_tokens)
+    prob: FloatArray = field(default_factory=_no_prob)
+    source: str = ""
+    q: tuple[Law, ...] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.tokens)
+        if len(self.parents) != n or len(self.prob) != n or (self.q is not None and len(self.q) != n):
+            raise DrafterError(
+                f"draft of {self.source or 'unnamed drafter'}: tokens, parents, prob and q must have one "
+                f"entry per node, got {n}, {len(self.parents)}, {len(self.prob)}"
+                + ("" if self.q is None else f", {len(self.q)}")
+            )
+        if n and not np.all((self.parents >= -1) & (self.parents < np.arange(n))):
+            raise DrafterError(
+                f"draft of {self.source or 'unnamed drafter'}: parents must be -1 or an earlier node, "
+                f"got {self.parents.tolist()}"
+            )
+
+    @classmethod
+    def chain(
+        cls,
+        tokens: Sequence[int],
+        prob: Sequence[float] | float = 1.0,
+        *,
+        source: str = "",
+        q: tuple[Law, ...] | None = None,
+    ) -> "Draft":
+        """Each token the child of the one before it."""
+        n = len(tokens)
+        parents = np.arange(-1, n - 1, dtype=np.int32)
+        probs = np.full(n, prob, np.float32) if isinstance(prob, float) else np.asarray(prob, np.float32)
+        return cls(np.asarray(tokens, np.int32), parents, probs, source, q)
+
+    @classmethod
+    def tree(
+        cls,
+        tokens: Sequence[int],
+        parents: Sequence[int],
+        prob: Sequence[float] | float = 1.0,
+        *,
+        source: str = "",
+    ) -> "Draft":
+        """Nodes with explicit parents, each before its children."""
+        probs = (
+            np.full(len(tokens), prob, np.float32)
+            if isinstance(prob, float)
+            else np.asarray(prob, np.float32)
+        )
+        return cls(np.asarray(tokens, np.int32), np.asarray(parents, np.int32), probs, source)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def is_chain(self) -> bool:
+        return bool(np.array_equal(self.parents, np.arange(-1, len(self) - 1)))
+
+    @property
+    def depth(self) -> int:
+        """Nodes on the longest path from the root."""
+        if self.is_chain:
+            return len(self)
+        depths: list[int] = []
+        for parent in self.parents.tolist():
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+        return max(depths)
+
+    def first(self, n: int) -> "Draft":
+        """The first `n` nodes: always a tree, since parents come before children."""
+        if n >= len(self):
+            return self
+        q = None if self.q is None else self.q[:n]
+        return Draft(self.tokens[:n], self.parents[:n], self.prob[:n], self.source, q)
+
+    def with_leaves(self, most: int) -> "Draft":
+        """The tree cut to at most `most` leaves: a node that would add one too many goes, children too."""
+        if len(self) == 0 or self.is_chain:
+            return self
+        kept, has_child, n_leaves = {-1: -1}, {-1}, 1  # the first child of the root opens the first leaf
+        root_is_bare = True
+        for node, parent in enumerate(self.parents.tolist()):
+            opens_leaf = parent in has_child and not (parent == -1 and root_is_bare)
+            if parent not in kept or (opens_leaf and n_leaves == most):
+                continue
+            n_leaves += opens_leaf
+            root_is_bare = root_is_bare and parent != -1
+            has_child.add(parent)
+            kept[node] = len(kept) - 1
+        nodes = [node for node in kept if node >= 0]
+        if len(nodes) == len(self):
+            return self
+        parents = [kept[int(self.parents[node])] for node in nodes]
+        q = None if self.q is None else tuple(self.q[node] for node in nodes)
+        return Draft(self.tokens[nodes], np.asarray(parents, np.int32), self.prob[nodes], self.source, q)
+
+    def require_vocabulary(self, n_vocab: int) -> None:
+        """Raise DrafterError for a token id that the target does not have."""
+        wrong = self.tokens[(self.tokens < 0) | (self.tokens >= n_vocab)]
+        if len(wrong):
+            raise DrafterError(
+                f"drafter {self.source or 'unnamed'} proposed token {wrong[0]}, the target's vocabulary "
+                f"has {n_vocab} tokens; propose ids below {n_vocab}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What the target made of a draft: `path`, the nodes it agreed with from the root down, and
+    `tokens`, theirs followed by the one token that the target added itself."""
+
+    path: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+    @property
+    def n_accepted(self) -> int:
+        return len(self.path)
+
+    def first(self, n: int) -> "Walk":
+        """The walk as if it had ended after `n` tokens: the n-th counts as the target's own."""
+        return self if n >= len(self.tokens) else Walk(self.path[: n - 1], self.tokens[:n])
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One round of the loop: `n_accepted` drafted tokens that were kept, then one of the target's.
+
+    Times in seconds. `depth_drafted`: nodes' greatest depth. `finish_reason`: why this is the last
+    step; empty before that.
+    """
+
+    tokens: tuple[int, ...]
+    n_drafted: int
+    n_accepted: int
+    depth_drafted: int
+    source: str
+    t_draft: float
+    t_verify: float
+    t_sample: float
+    finish_reason: str = ""
+
+    @property
+    def n_emitted(self) -> int:
+        return len(self.tokens)

@@ -1,0 +1,248 @@
+"""The engine: a loaded target, a drafter, and the calls that users make.
+
+    with Engine.load("smollm2") as engine:
+        print(engine.generate("The pilot fish").text)
+
+One request at a time. Text comes in and goes out here; everything below works on token ids.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from adapters.chat import ChatTemplate, Message
+from adapters.grammar import LlamaGrammar
+from adapters.models import resolve_model
+from adapters.settings import require
+from orchestrator.assembly import DraftArgument, Parts, assemble
+from orchestrator.config import CALL_OPTIONS, Config, override
+from orchestrator.drafters.none import NoDrafter
+from orchestrator.errors import EngineBusy, PilotfishError
+from orchestrator.planner import FixedPlanner
+from orchestrator.request import Chunk, Request, Result
+from orchestrator.run import Run
+
+logger = logging.getLogger("pilotfish.engine")
+
+Prompt = str | Sequence[int]
+T = TypeVar("T")
+
+
+class Engine:
+    """Generates text with one target model, speculatively."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Use `Engine.load`; this takes parts that are loaded already."""
+        self.model, self.target, self.tokenizer = parts.model, parts.context, parts.tokenizer
+        self.drafter, self.config, self.note = parts.drafter, parts.config, parts.note
+        self._parts = parts
+        self._template: ChatTemplate | None = None
+        self._lock = threading.Lock()
+        self._current: Run | None = None
+        self._closed = False
+        if parts.note:
+            logger.warning("%s", parts.note)
+
+    @classmethod
+    def load(
+        cls,
+        target: str | Path,
+        draft: DraftArgument = None,
+        method: str = "auto",
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        **settings: Any,
+    ) -> "Engine":
+        """Load a target and what drafts for it.
+
+        target: a GGUF's path, a preset (`smollm2`), or `owner/repo:QUANT` on the Hugging Face Hub
+        (fetched with `revision`, `token`, `local_files_only`). draft: a smaller GGUF named in the same
+        ways, a Drafter, or a function `(tokens, budget) -> tokens`. method: auto, none, lookup, model or
+        an installed one. progress(done, total): called while a preset's file is being made.
+        settings: any field of orchestrator.config.Config, flat.
+        """
+        config = Config.of(**settings)
+        path = resolve_model(
+            target,
+            revision=revision,
+            token=token,
+            local_files_only=local_files_only,
+            progress=progress,
+        )
+        return cls(assemble(path, draft, method, config))
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    def generate(self, prompt: Prompt, **options: Any) -> Result:
+        """Generate after `prompt` (text, or token ids).
+
+        options: fields of orchestrator.request.Request (max_tokens, stop, stop_tokens, on_token,
+        speculate, grammar, json_schema) and of Sampling (temperature, seed, ...), for this call only.
+        An error that interrupts the generation carries what there is so far as `error.result`.
+        """
+        return self.stream(prompt, **options).finish()
+
+    def generate_tokens(self, tokens: Sequence[int], **options: Any) -> Result:
+        """Generate after token ids, which are taken as they are: no BOS is added."""
+        return self.generate(list(tokens), **options)
+
+    def stream(self, prompt: Prompt, **options: Any) -> "Stream":
+        """Like `generate`, as an iterator of chunks that may be dropped anywhere."""
+        request = self._request(options)
+        tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        require(len(tokens) > 0, "the prompt is empty; give at least one token of text")
+        return Stream(self, self._run(tokens, request))
+
+    def chat(self, messages: Sequence[Message], **options: Any) -> Result:
+        """Answer a conversation, `[{"role": "user", "content": "..."}]`, by the model's template."""
+        return self.generate(self.chat_prompt(messages), **options)
+
+    def stream_chat(self, messages: Sequence[Message], **options: Any) -> "Stream":
+        """Like `chat`, as an iterator of chunks."""
+        return self.stream(self.chat_prompt(messages), **options)
+
+    def chat_prompt(self, messages: Sequence[Message], **variables: Any) -> list[int]:
+        """Token ids of a conversation that is open for the assistant's answer."""
+        self._require_open()
+        if self._template is None:
+            self._template = ChatTemplate.of(self.model, self.tokenizer)
+        text = self._template.render(messages, **variables)
+        # most templates write BOS themselves
+        bos = self.tokenizer.name(self.tokenizer.bos) if self.tokenizer.bos >= 0 else ""
+        return self.tokenizer.encode(text, add_special=not (bos and text.startswith(bos)))
+
+    async def agenerate(self, prompt: Prompt, **options: Any) -> Result:
+        """`generate` without blocking the event loop; cancelling the task cancels the request."""
+        return await self._in_thread(lambda: self.generate(prompt, **options))
+
+    async def astream(self, prompt: Prompt, **options: Any) -> AsyncIterator[Chunk]:
+        """`stream` without blocking the event loop."""
+        stream = self.stream(prompt, **options)
+        while (chunk := await self._in_thread(lambda: next(stream, None))) is not None:
+            yield chunk
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        task = asyncio.ensure_future(asyncio.to_thread(call))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self.cancel()
+            await asyncio.wait([task])  # the round in progress ends first: nothing is left half done
+            raise
+
+    def cancel(self) -> None:
+        """End the request in progress after its current round; from any thread."""
+        run = self._current
+        if run is not None:
+            run.cancel()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _request(self, options: dict[str, Any]) -> Request:
+        call = {name: options.pop(name) for name in CALL_OPTIONS if name in options}
+        if isinstance(call.get("stop"), str):
+            call["stop"] = (call["stop"],)
+        for name in ("stop", "stop_tokens"):
+            if name in call:
+                call[name] = tuple(call[name])
+        return Request(override(self.config.sampling, options), **call)
+
+    def _run(self, tokens: list[int], request: Request) -> Run:
+        self._require_open()
+        speculation = self.config.speculation
+        drafter = self.drafter if request.speculate else NoDrafter()
+        constrained = request.grammar is not None or request.json_schema is not None
+        require(
+            not constrained or speculation.rule == "coupled",
+            f"rule={speculation.rule!r} does not know grammars; use rule='coupled'",
+        )
+        grammar = None
+        if request.grammar is not None:
+            grammar = LlamaGrammar(self.model, request.grammar)
+        elif request.json_schema is not None:
+            grammar = LlamaGrammar.from_schema(self.model, request.json_schema)
+        return Run(
+            tokens,
+            request,
+            target=self.target,
+            drafter=drafter,
+            planner=FixedPlanner(
+                speculation.max_draft or drafter.max_draft, self.target.capabilities.max_leaves
+            ),
+            rule=speculation.rule,
+            decoder=self.tokenizer.decoder(),
+            is_end=self.tokenizer.is_end,
+            grammar=grammar,
+            note=self.note,
+        )
+
+    @contextmanager
+    def turn(self, run: Run, *, first: bool) -> Iterator[None]:
+        """Hold the target for one round of `run`."""
+        if not self._lock.acquire(blocking=False):
+            raise EngineBusy("the engine is generating in another thread; wait for it, or load a second one")
+        try:
+            self._require_open()
+            if first:
+                self._current = run
+            elif self._current is not run:
+                raise EngineBusy("a newer request has replaced this stream; finish one before the next")
+            yield
+        finally:
+            self._lock.release()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise PilotfishError("the engine is closed; load a new one")
+
+    def close(self) -> None:
+        """Free models and memory; the engine cannot be used again."""
+        self.cancel()
+        with self._lock:  # a round in another thread ends first
+            self._closed = True
+            self._parts.close()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+class Stream(Iterator[Chunk]):
+    """A request in progress: iterate over its chunks; `result` is what there is so far."""
+
+    def __init__(self, engine: Engine, run: Run) -> None:
+        self._engine, self._run = engine, run
+        self._chunks = run.chunks()
+        self._started = False
+
+    def __next__(self) -> Chunk:
+        with self._engine.turn(self._run, first=not self._started):
+            self._started = True
+            return next(self._chunks)
+
+    @property
+    def result(self) -> Result:
+        return self._run.result()
+
+    def cancel(self) -> None:
+        """End after the round in progress; from any thread."""
+        self._run.cancel()
+
+    def finish(self) -> Result:
+        """Read the stream to its end."""
+        try:
+            for _ in self:
+                pass
+        except PilotfishError as error:
+            error.result = self.result
+            raise
+        return self.result

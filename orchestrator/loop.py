@@ -1,0 +1,113 @@
+"""The loop: guess, score, keep what is right. Plain decoding is the same loop with empty drafts.
+
+Knows ids, protocols and the order of things; nothing of llama.cpp, text or how drafts are made.
+"""
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import TypeVar
+
+from orchestrator.context import Context
+from orchestrator.draft import Draft, Step
+from orchestrator.drafters.base import Drafter
+from orchestrator.errors import DrafterError, PilotfishError
+from orchestrator.limits import CANCELLED, LENGTH, Limits
+from orchestrator.protocols import Planner, Target
+from orchestrator.verify import Rule
+
+T = TypeVar("T")
+
+
+class Loop:
+    """One request being decoded. The target has been prefilled with the context's tokens."""
+
+    def __init__(
+        self,
+        target: Target,
+        drafter: Drafter,
+        planner: Planner,
+        rule: Rule,
+        context: Context,
+        limits: Limits,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.target, self.drafter, self.planner, self.rule = target, drafter, planner, rule
+        self.context, self.limits, self.cancelled = context, limits, cancelled
+        self.finish_reason = ""
+
+    def begin(self) -> None:
+        """Tell the drafter that a request begins."""
+        self._call_drafter(lambda: self.drafter.begin(self.context))
+
+    def steps(self) -> Iterator[Step]:
+        """Decode to the end. At every yield the target's memory holds all tokens but the newest,
+        so the iterator may be dropped anywhere."""
+        while not self._finished():
+            try:
+                step = self._round()
+            except BaseException:  # Ctrl-C included: leave a target that can go on
+                self.target.rollback()
+                raise
+            yield step
+
+    def _finished(self) -> bool:
+        if not self.finish_reason and self.cancelled():
+            self.finish_reason = CANCELLED
+        if not self.finish_reason and (self.limits.left <= 0 or self._free_cells() <= 0):
+            self.finish_reason = LENGTH
+        return bool(self.finish_reason)
+
+    def _round(self) -> Step:
+        context, start = self.context, perf_counter()
+        draft = self._draft()
+        drafted = perf_counter()
+        rows = self.target.score(draft)
+        verified = perf_counter()
+        walk = self.rule(draft, rows, context.sampler, len(context), self.limits.ends)
+        n_admitted, self.finish_reason = self.limits.admit(walk.tokens)
+        walk = walk.first(n_admitted)
+        sampled = perf_counter()
+        self.target.commit(walk)
+        context.extend(walk.tokens)
+        committed = perf_counter()
+        step = Step(
+            tokens=walk.tokens,
+            n_drafted=len(draft),
+            n_accepted=walk.n_accepted,
+            depth_drafted=draft.depth,
+            source=draft.source,
+            t_draft=drafted - start,
+            t_verify=verified - drafted + committed - sampled,
+            t_sample=sampled - verified,
+            finish_reason=self.finish_reason or ("" if self._free_cells() > 0 else LENGTH),
+        )
+        self._call_drafter(lambda: self.drafter.observe(draft, walk, rows))
+        self.planner.observe(draft, walk, step)
+        return step
+
+    def _free_cells(self) -> int:
+        return self.target.capabilities.n_ctx - self.target.n_past
+
+    def _room(self) -> int:
+        """Most nodes that could be of use: the round itself emits one token more than it accepts."""
+        can = self.target.capabilities
+        return min(can.max_rows, self._free_cells(), self.limits.left) - 1 if can.rollback else 0
+
+    def _draft(self) -> Draft:
+        budget = self.planner.budget(self.context, self._room())
+        if budget <= 0:
+            return Draft()
+        draft = self._call_drafter(lambda: self.drafter.propose(self.context, budget))
+        if not isinstance(draft, Draft):
+            raise DrafterError(f"drafter {self.drafter.name!r} must return a Draft, got {draft!r}")
+        draft.require_vocabulary(self.target.capabilities.n_vocab)
+        return self.planner.trim(draft, budget)
+
+    def _call_drafter(self, call: Callable[[], T]) -> T:
+        """Run a drafter's code, which may be anybody's: whatever it raises names the drafter."""
+        try:
+            return call()
+        except PilotfishError:
+            raise
+        except Exception as error:
+            raise DrafterError(f"drafter {self.drafter.name!r} failed: {error!r}") from error

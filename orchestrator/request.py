@@ -1,0 +1,66 @@
+"""What one call asks for, and what it gets."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adapters.settings import require
+from orchestrator.draft import Step
+from orchestrator.sampling import Sampling
+from orchestrator.stats import Stats
+
+OnToken = Callable[[int, str], "bool | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of one call.
+
+    max_tokens: tokens emitted at most. stop: strings that end the text and are not part of it.
+    stop_tokens: ids that end it, besides the model's own end tokens. on_token(id, text): called for
+    each token with the text that became certain; False stops. speculate=False: plain decoding.
+    grammar: GBNF; json_schema: a JSON schema, as text or object.
+    """
+
+    sampling: Sampling
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    on_token: OnToken | None = None
+    speculate: bool = True
+    grammar: str | None = None
+    json_schema: str | Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.max_tokens >= 0, f"max_tokens must be >= 0, got {self.max_tokens}")
+        require(all(self.stop), "a stop string must not be empty")
+        require(
+            self.grammar is None or self.json_schema is None,
+            "give either grammar or json_schema, not both",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a stream: the text that a round made certain, and the round itself."""
+
+    text: str
+    step: Step | None
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return self.step.tokens if self.step else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished text.
+
+    tokens: everything emitted, the token that ended the text included. finish_reason: `stop` (an end
+    token or a stop string), `length` (budget or context used up), `cancelled`.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: str
+    stats: Stats

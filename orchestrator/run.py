@@ -1,0 +1,107 @@
+"""One request being served: prefill, the loop, its text and its statistics."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+
+from orchestrator.context import Context
+from orchestrator.drafters.base import Drafter
+from orchestrator.limits import CANCELLED, STOP, Limits
+from orchestrator.loop import Loop
+from orchestrator.protocols import Planner, Target
+from orchestrator.request import Chunk, Request, Result
+from orchestrator.sampler import Grammar, Sampler
+from orchestrator.stats import Stats
+from orchestrator.text import Decoder, TextStream
+from orchestrator.verify import RULES
+
+
+class Run:
+    """Serves one request on a target that nobody else is using."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        request: Request,
+        *,
+        target: Target,
+        drafter: Drafter,
+        planner: Planner,
+        rule: str,
+        decoder: Decoder,
+        is_end: Callable[[int], bool],
+        grammar: Grammar | None = None,
+        note: str = "",
+    ) -> None:
+        self._request, self._target, self._drafter, self._is_end = request, target, drafter, is_end
+        sampler = Sampler(request.sampling, prompt, grammar, coupled=rule == "coupled")
+        self._context = Context(prompt, sampler)
+        self._text = TextStream(decoder, request.stop)
+        self._cancelled = threading.Event()
+        limits = Limits(request.max_tokens, self._ends, self._watch)
+        self._loop = Loop(
+            target, drafter, planner, RULES[rule], self._context, limits, self._cancelled.is_set
+        )
+        self._parts: list[str] = []
+        self._fresh: list[str] = []
+        self.stats = Stats(n_prompt=len(prompt), method=drafter.name, note=note, seed=sampler.seed)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Serve the request, one chunk per round; what a cancelled request held back comes last."""
+        started = perf_counter()
+        self._prefill()
+        self.stats.t_prefill = perf_counter() - started
+        steps = self._loop.steps()
+        while True:
+            begun = perf_counter()
+            step = next(steps, None)
+            if step is None:
+                break
+            self.stats.add(step)
+            # the time that a caller spends between two chunks is not ours
+            self.stats.t_decode += perf_counter() - begun
+            if self.stats.n_decodes == 1:
+                self.stats.t_first = perf_counter() - started
+            yield Chunk(self._take(finished=bool(step.finish_reason)), step)
+        rest = self._take(finished=True)
+        if rest:
+            yield Chunk(rest, None)
+
+    def _prefill(self) -> None:
+        wants_hidden = bool(self._drafter.taps)
+        self.stats.n_reused = self._target.prefill(
+            self._context.tokens,
+            should_stop=self._cancelled.is_set,
+            on_hidden=self._drafter.read_prompt if wants_hidden else None,
+        )
+        if not self._cancelled.is_set():
+            self._loop.begin()
+
+    def _take(self, *, finished: bool) -> str:
+        if finished:
+            self._fresh.append(self._text.finish())
+        text = "".join(self._fresh)
+        self._fresh.clear()
+        self._parts.append(text)
+        return text
+
+    def _ends(self, token: int) -> bool:
+        return token in self._request.stop_tokens or self._is_end(token)
+
+    def _watch(self, token: int) -> str:
+        stopped = not self._ends(token) and self._text.push(token)
+        text = self._text.take()
+        self._fresh.append(text)
+        on_token = self._request.on_token
+        if on_token is not None and on_token(token, text) is False:
+            return CANCELLED
+        return STOP if stopped else ""
+
+    def cancel(self) -> None:
+        """Ask the request to end after the round in progress; from any thread."""
+        self._cancelled.set()
+
+    def result(self) -> Result:
+        """What has been emitted so far."""
+        reason = self._loop.finish_reason or CANCELLED
+        return Result("".join(self._parts), tuple(self._context.emitted), reason, self.stats)
