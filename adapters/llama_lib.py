@@ -77,7 +77,13 @@ def log_listener(listener: Callable[[str], None]) -> Iterator[None]:
 def last_complaint() -> Iterator[list[str]]:
     """Collect the lines that llama.cpp logs within the block: a NULL result names no reason itself."""
     lines: list[str] = []
-    with log_listener(lines.append):
+    thread = threading.get_ident()  # another thread may be loading something else
+
+    def collect(line: str) -> None:
+        if threading.get_ident() == thread:
+            lines.append(line)
+
+    with log_listener(collect):
         yield lines
 
 

@@ -4,21 +4,38 @@ Knows nothing of contexts, text or drafts.
 """
 
 import ctypes
+import functools
+import logging
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from adapters.errors import ModelLoadError, ModelNotFound, UnsupportedModel
+from adapters.gguf_file import read_gguf
 from adapters.llama_lib import complaint, last_complaint, library
 from adapters.settings import ModelSettings, require
 
 MemoryClass = Literal["dense", "sliding window", "recurrent", "hybrid"]
 
+logger = logging.getLogger("pilotfish.model")
+
 _NO_ROLLBACK = {
     "recurrent": "its state is recurrent and cannot drop single tokens",
     "hybrid": "part of its layers are recurrent and cannot drop single tokens",
 }
+
+
+@functools.cache
+def amx_is_safe() -> bool:
+    """Whether this llama.cpp may be trusted with Intel's AMX tiles.
+
+    GCC before 13 compiles their set-up wrongly (its `_tile_loadconfig` reads 64 bytes but declares 8,
+    so the stores to the other 56 are optimised away), and the first decode of quantized weights ends
+    the process. A build cannot be asked for its compiler, so every AMX build is suspected.
+    """
+    info: bytes = library().llama_print_system_info()
+    return b"AMX_INT8 = 1" not in info
 
 
 class _Handle:
@@ -38,6 +55,7 @@ class LlamaModel:
         self.settings = settings or ModelSettings()
         if not self.path.is_file():
             raise ModelNotFound(f"{self.path}: no such file")
+        read_gguf(self.path)  # refuses what would abort llama.cpp's loader
         lib = library()
         self.handle = _Handle(self._load(lib))
         model = self.handle.pointer
@@ -69,6 +87,7 @@ class LlamaModel:
         params.split_mode = getattr(lib, f"LLAMA_SPLIT_MODE_{settings.split_mode.upper()}")
         load_mode = ("NONE", "MMAP", "MLOCK", "MMAP_MLOCK")[settings.use_mmap + 2 * settings.use_mlock]
         params.load_mode = getattr(lib, f"LLAMA_LOAD_MODE_{load_mode}")
+        params.use_extra_bufts = self._extra_buffers()
         n_devices = lib.llama_max_devices()
         split = settings.tensor_split
         require(
@@ -79,6 +98,16 @@ class LlamaModel:
             self._tensor_split = (ctypes.c_float * n_devices)(*split)  # C keeps a pointer to it
             params.tensor_split = self._tensor_split
         return params
+
+    def _extra_buffers(self) -> bool:
+        wanted = self.settings.use_extra_bufts
+        if wanted is None and not amx_is_safe():
+            logger.warning(
+                "llama.cpp was built with AMX, which some compilers break; loading without repacked weights. "
+                "See 'AMX' in the README for a faster build, or pass use_extra_bufts=True if yours works"
+            )
+            return False
+        return wanted is not False
 
     def _load_loras(self, lib: Any, model: int) -> list[tuple[Any, float]]:
         loaded = []

@@ -21,7 +21,8 @@ class ModelSettings:
     """How the weights are loaded.
 
     n_gpu_layers: layers on the GPU, -1 = all. tensor_split: share of each GPU. lora: LoRA GGUFs, each
-    applied with the scale at the same place of lora_scale (1.0 where none is given).
+    applied with the scale at the same place of lora_scale (1.0 where none is given). use_extra_bufts:
+    repack weights for faster CPU kernels; None = where that is safe (see llama_model.amx_is_safe).
     """
 
     n_gpu_layers: int = -1
@@ -32,6 +33,7 @@ class ModelSettings:
     use_mlock: bool = False
     lora: tuple[str | Path, ...] = ()
     lora_scale: tuple[float, ...] = ()
+    use_extra_bufts: bool | None = None
 
     def __post_init__(self) -> None:
         modes = ", ".join(SPLIT_MODES)
