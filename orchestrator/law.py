@@ -60,7 +60,7 @@ class Law:
 
 def log_softmax(values: RealArray) -> RealArray:
     """Normalised log-probabilities of `values [m]`."""
-    shifted = values - values.max()
+    shifted: RealArray = values - values.max()
     return shifted - math.log(np.exp(shifted).sum())
 
 
