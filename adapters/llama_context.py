@@ -177,11 +177,9 @@ class LlamaContext:
     def _append(self, tokens: IntArray, on_hidden: Callable[[int, HiddenRows], None] | None) -> None:
         start, n, n_seq = self.n_past, len(tokens), self.settings.n_seq_max
         hidden = self._hidden if on_hidden is not None else None
-        if self._hidden is not None:
-            self._hidden.want_post_norm(hidden is not None)
         every_row = hidden is not None and hidden.taps.post_norm
         self._batch.fill_chain(tokens, start, 1, outputs=every_row)
-        self._decode()
+        self._decode(post_norm=every_row)
         for seq in range(1, n_seq):
             self._lib.llama_memory_seq_cp(self._memory, 0, seq, start, start + n)
         if hidden is not None and on_hidden is not None:
@@ -206,10 +204,8 @@ class LlamaContext:
                 f"{self.n_past + 1 + n} tokens do not fit the context of {self.capabilities.n_ctx}"
             )
         self._fill(draft, n)
-        if self._hidden is not None:
-            self._hidden.want_post_norm(True)
         self._scored = draft
-        self._decode()
+        self._decode(post_norm=True)
         hidden = self._hidden.rows(1 + n) if self._hidden is not None else None
         return Rows(self._rows(1 + n), hidden)
 
@@ -298,7 +294,9 @@ class LlamaContext:
 
     # -- llama.cpp -------------------------------------------------------------------------------
 
-    def _decode(self) -> None:
+    def _decode(self, *, post_norm: bool = False) -> None:
+        if self._hidden is not None:
+            self._hidden.want_post_norm(post_norm)
         self._dirty = True
         code = self._lib.llama_decode(self._ctx, self._batch.c)
         if code == 0:

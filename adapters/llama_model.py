@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from adapters.errors import ModelLoadError, ModelNotFound, UnsupportedModel
+from adapters.errors import AdapterError, ModelLoadError, ModelNotFound, UnsupportedModel
 from adapters.gguf_file import read_gguf
 from adapters.llama_lib import complaint, last_complaint, library
 from adapters.settings import ModelSettings, require
@@ -57,10 +57,12 @@ class LlamaModel:
             raise ModelNotFound(f"{self.path}: no such file")
         read_gguf(self.path)  # refuses what would abort llama.cpp's loader
         lib = library()
+        self._closed = False
+        self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()
         self.handle = _Handle(self._load(lib))
         model = self.handle.pointer
-        self.vocab = lib.llama_model_get_vocab(model)
-        self.n_vocab: int = lib.llama_vocab_n_tokens(self.vocab)
+        self._vocab = lib.llama_model_get_vocab(model)
+        self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
         self.n_embd: int = lib.llama_model_n_embd(model)
         self.n_layer: int = lib.llama_model_n_layer(model)
         self.n_ctx_train: int = lib.llama_model_n_ctx_train(model)
@@ -70,7 +72,6 @@ class LlamaModel:
         self.architecture = self.meta("general.architecture") or "unknown"
         self.memory_class = self._memory_class(lib, model)
         self.loras = self._load_loras(lib, model)
-        self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()
         self._refuse_what_is_not_a_text_decoder(lib, model)
 
     def _load(self, lib: Any) -> int:
@@ -144,12 +145,23 @@ class LlamaModel:
             )
 
     @property
+    def vocab(self) -> Any:
+        """The C vocabulary; raises AdapterError once the model is closed, where using it would crash."""
+        self._require_open()
+        return self._vocab
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise AdapterError(f"{self.path.name} is closed; load it again")
+
+    @property
     def no_rollback(self) -> str:
         """Why rejected tokens cannot be dropped from this model's memory; empty where they can."""
         return _NO_ROLLBACK.get(self.memory_class, "")
 
     def meta(self, key: str) -> str | None:
         """The GGUF's metadata value of `key` as text; arrays and missing keys give None."""
+        self._require_open()
         lib, size = library(), 256
         while True:
             buffer = ctypes.create_string_buffer(size)
@@ -166,6 +178,7 @@ class LlamaModel:
 
     def close(self) -> None:
         """Free the weights, and the contexts that still use them; safe to call twice."""
-        for context in list(getattr(self, "_contexts", ())):
+        self._closed = True
+        for context in list(self._contexts):
             context.close()
         self.handle.free()

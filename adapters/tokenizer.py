@@ -17,9 +17,9 @@ class Tokenizer:
     """The tokenizer inside a GGUF."""
 
     def __init__(self, model: LlamaModel) -> None:
-        self._model, self._vocab, self._lib = model, model.vocab, library()
+        self._model, self._lib = model, library()
         self.n_vocab = model.n_vocab
-        lib, vocab = self._lib, self._vocab
+        lib, vocab = self._lib, model.vocab
         self.bos: int = lib.llama_vocab_bos(vocab)  # -1 where the vocabulary has none
         self.eos: int = lib.llama_vocab_eos(vocab)
         self.eot: int = lib.llama_vocab_eot(vocab)
@@ -34,7 +34,9 @@ class Tokenizer:
         size = len(data) + 8
         while True:
             ids = (ctypes.c_int32 * size)()
-            n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, size, add_special, parse_special)
+            n = self._lib.llama_tokenize(
+                self._model.vocab, data, len(data), ids, size, add_special, parse_special
+            )
             if n >= 0:
                 return list(ids[:n])
             if n == -(2**31):
@@ -58,7 +60,7 @@ class Tokenizer:
         size = 32
         while True:
             buffer = ctypes.create_string_buffer(size)
-            n = self._lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            n = self._lib.llama_token_to_piece(self._model.vocab, token, buffer, size, 0, special)
             if n >= 0:
                 return buffer.raw[:n]
             size = -n
@@ -66,12 +68,12 @@ class Tokenizer:
     def text_of(self, token: int) -> str:
         """The vocabulary's own entry for `token`, as written in the GGUF."""
         require(0 <= token < self.n_vocab, f"token {token} is not among the {self.n_vocab} of the vocabulary")
-        text: bytes = self._lib.llama_vocab_get_text(self._vocab, token)
+        text: bytes = self._lib.llama_vocab_get_text(self._model.vocab, token)
         return text.decode("utf-8", "replace")
 
     def is_end(self, token: int) -> bool:
         """Whether `token` ends a generation (EOS, end of turn, ...)."""
-        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+        return bool(self._lib.llama_vocab_is_eog(self._model.vocab, token))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of `tokens`; bytes that are no UTF-8 become U+FFFD."""

@@ -95,6 +95,7 @@ class Engine:
 
     def stream(self, prompt: Prompt, **options: Any) -> "Stream":
         """Like `generate`, as an iterator of chunks that may be dropped anywhere."""
+        self._require_open()
         request = self._request(options)
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         require(len(tokens) > 0, "the prompt is empty; give at least one token of text")

@@ -1,0 +1,87 @@
+"""`pilotfish inspect`: what a GGUF holds, and which kinds of speculation it allows."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.common import find_model, json_option, model_argument
+from orchestrator.cli.output import print_facts, print_json
+from orchestrator.errors import UnsupportedModel
+
+if TYPE_CHECKING:
+    from adapters.gguf_file import GgufFacts
+
+
+@click.command()
+@model_argument
+@json_option("everything that the table has")
+def inspect(model: str, revision: str | None, offline: bool, as_json: bool) -> None:
+    """Show what MODEL is, and what can be done to speed it up."""
+    from adapters.gguf_file import read_gguf
+    from adapters.presets import describe_preset, is_preset
+
+    path = find_model(model, revision, offline)
+    facts = read_gguf(path)
+    origin = describe_preset(model) if is_preset(model) and str(path) != model else ""
+    abilities = _abilities(path, facts)
+    if as_json:
+        print_json({"path": str(path), "origin": origin, **asdict(facts), **abilities})
+    else:
+        print_facts([*_file_facts(path, facts, origin), *_ability_facts(abilities)])
+
+
+def _abilities(path: Path, facts: "GgufFacts") -> dict[str, Any]:
+    """What llama.cpp can do with the model; only a loaded model tells its kind of memory."""
+    from adapters.llama_hidden import LAYER_INPUT_ARCHITECTURES
+    from adapters.llama_model import LlamaModel
+    from adapters.settings import ModelSettings
+
+    try:
+        # as light as can be: weights stay in the mapped file
+        model = LlamaModel(path, ModelSettings(n_gpu_layers=0, use_extra_bufts=False))
+    except UnsupportedModel as error:
+        return {"memory": None, "unsupported": str(error), "speculation": None}
+    model.close()
+    speculation = {
+        "chains": not model.no_rollback,
+        "trees": not model.no_rollback,
+        "post_norm_rows": True,
+        "layer_inputs": facts.architecture in LAYER_INPUT_ARCHITECTURES,
+        "no_rollback": model.no_rollback,
+    }
+    return {"memory": model.memory_class, "unsupported": "", "speculation": speculation}
+
+
+def _file_facts(path: Path, facts: "GgufFacts", origin: str) -> list[tuple[str, str]]:
+    types = ", ".join(f"{name} ({count})" for name, count in facts.tensor_types.items())
+    origins = [("origin", origin)] if origin else []
+    return [
+        ("file", str(path)),
+        *origins,
+        ("name", facts.name),
+        ("architecture", facts.architecture),
+        ("quantization", facts.file_type),
+        ("tensors", types),
+        ("embedding", f"{facts.token_embedding_type}, output {facts.output_tensor_type}"),
+        ("parameters", f"{facts.n_params / 1e6:,.1f} million"),
+        ("size", f"{facts.bytes / 1e6:,.1f} MB"),
+        ("layers", f"{facts.n_layer}, of width {facts.n_embd}"),
+        ("vocabulary", f"{facts.n_vocab:,} tokens"),
+        ("context", f"{facts.n_ctx_train:,} tokens"),
+        ("chat template", "yes" if facts.has_chat_template else "no"),
+    ]
+
+
+def _ability_facts(abilities: dict[str, Any]) -> list[tuple[str, str]]:
+    can = abilities["speculation"]
+    if can is None:
+        return [("speculation", f"none: {abilities['unsupported']}")]
+    drafts = "chains and trees" if can["chains"] else f"none: {can['no_rollback']}"
+    layers = ", inputs of its layers" if can["layer_inputs"] else " (this architecture gives no layer inputs)"
+    return [
+        ("memory", abilities["memory"]),
+        ("speculation", drafts),
+        ("hidden rows", f"post-norm{layers}"),
+    ]
