@@ -15,6 +15,7 @@ import numpy as np
 from adapters.errors import GrammarError
 from adapters.llama_lib import complaint, last_complaint, library
 from adapters.llama_model import LlamaModel
+from adapters.settings import require
 from adapters.target import FloatArray
 
 # llama_token_data
@@ -26,6 +27,8 @@ class LlamaGrammar:
 
     def __init__(self, model: LlamaModel, gbnf: str, root: str = "root") -> None:
         """Raises GrammarError where llama.cpp cannot parse `gbnf` or it has no rule `root`."""
+        if not gbnf.strip():
+            raise GrammarError("the grammar is empty, which llama.cpp would take for none; give a rule 'root'")
         self._lib = library()
         with last_complaint() as lines:
             self._sampler = self._lib.llama_sampler_init_grammar(model.vocab, gbnf.encode(), root.encode())
@@ -43,6 +46,8 @@ class LlamaGrammar:
 
     def allows(self, token: int) -> bool:
         """Whether the text may go on with `token`."""
+        # llama.cpp throws through C for an unknown id, which ends the process
+        require(0 <= token < len(self._ids), f"token {token} is not among the {len(self._ids)} of the vocabulary")
         self._one["id"], self._one["logit"] = token, 1.0
         self._apply(self._one)
         return bool(self._one["logit"][0] > -np.inf)
@@ -55,6 +60,7 @@ class LlamaGrammar:
         return candidates["logit"].copy()
 
     def _apply(self, candidates: Any) -> None:
+        self._model.require_open()
         array = self._lib.llama_token_data_array(
             data=candidates.ctypes.data_as(ctypes.POINTER(self._lib.llama_token_data)),
             size=len(candidates),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from gguf.constants import GGMLQuantizationType
 
 from adapters.cpu import usable_cores
 from adapters.errors import AdapterError, ContextFull, DecodeError, ModelLoadError, RollbackError
@@ -47,6 +48,7 @@ class LlamaContext:
         self.model, self.settings = model, settings or ContextSettings()
         taps = taps or HiddenTaps()
         check_taps(taps, model.architecture, model.n_layer)
+        self._n_seq = 1 if model.no_rollback else self.settings.n_seq_max
         self._lib = lib = library()
         self._ctx = self._open(lib)
         # the handle rides along: the weights must outlive the context
@@ -56,16 +58,16 @@ class LlamaContext:
         self._logits = pointer_getter("llama_get_logits")
         self._hidden = HiddenReader(self._ctx, taps, model.n_embd) if taps else None
         self._apply_loras()
-        n_ctx, n_seq = lib.llama_n_ctx(self._ctx), self.settings.n_seq_max
+        n_ctx = lib.llama_n_ctx(self._ctx)
         self.capabilities = Capabilities(
             n_vocab=model.n_vocab,
             n_ctx=n_ctx,
             max_rows=min(self.settings.max_rows, n_ctx),
-            max_leaves=1 if model.no_rollback else n_seq,
+            max_leaves=self._n_seq,
             no_rollback=model.no_rollback,
         )
         self._n_batch: int = lib.llama_n_batch(self._ctx)
-        self._batch = LlamaBatch(self._n_batch, n_seq)
+        self._batch = LlamaBatch(self._n_batch, self._n_seq)
         self._kv = np.zeros(n_ctx, np.int32)
         self._views: dict[tuple[int, int], FloatArray] = {}
         self._shape = NO_TREE
@@ -75,16 +77,17 @@ class LlamaContext:
         self.root = -1
 
     def _open(self, lib: Any) -> Any:
+        self.model.require_open()
         settings, params = self.settings, lib.llama_context_default_params()
         params.n_ctx = settings.n_ctx or min(self.model.n_ctx_train, DEFAULT_N_CTX)
         params.n_batch, params.n_ubatch = settings.n_batch, settings.n_ubatch
-        params.n_seq_max, params.n_outputs_max = settings.n_seq_max, settings.max_rows
+        params.n_seq_max, params.n_outputs_max = self._n_seq, settings.max_rows
         params.n_threads = settings.n_threads or usable_cores()
         params.n_threads_batch = settings.n_threads_batch or settings.n_threads or usable_cores()
         flash = {None: "AUTO", True: "ENABLED", False: "DISABLED"}[settings.flash_attn]
         params.flash_attn_type = getattr(lib, f"LLAMA_FLASH_ATTN_TYPE_{flash}")
-        params.type_k = getattr(lib, f"GGML_TYPE_{settings.type_k.upper()}")
-        params.type_v = getattr(lib, f"GGML_TYPE_{settings.type_v.upper()}")
+        params.type_k = GGMLQuantizationType[settings.type_k.upper()]
+        params.type_v = GGMLQuantizationType[settings.type_v.upper()]
         params.offload_kqv = settings.offload_kqv
         params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE
         params.kv_unified = True  # trees share their prefix
@@ -175,12 +178,12 @@ class LlamaContext:
         return self.n_past
 
     def _append(self, tokens: IntArray, on_hidden: Callable[[int, HiddenRows], None] | None) -> None:
-        start, n, n_seq = self.n_past, len(tokens), self.settings.n_seq_max
+        start, n = self.n_past, len(tokens)
         hidden = self._hidden if on_hidden is not None else None
         every_row = hidden is not None and hidden.taps.post_norm
         self._batch.fill_chain(tokens, start, 1, outputs=every_row)
         self._decode(post_norm=every_row)
-        for seq in range(1, n_seq):
+        for seq in range(1, self._n_seq):
             self._lib.llama_memory_seq_cp(self._memory, 0, seq, start, start + n)
         if hidden is not None and on_hidden is not None:
             on_hidden(start, hidden.rows(n))
@@ -197,8 +200,7 @@ class LlamaContext:
             n < self.capabilities.max_rows,
             f"a draft of {n} nodes does not fit max_rows={self.capabilities.max_rows} (root included)",
         )
-        if self._dirty:
-            self.rollback()
+        self._drop_uncommitted()
         if self.n_past + 1 + n > self.capabilities.n_ctx:
             raise ContextFull(
                 f"{self.n_past + 1 + n} tokens do not fit the context of {self.capabilities.n_ctx}"
@@ -210,19 +212,17 @@ class LlamaContext:
         return Rows(self._rows(1 + n), hidden)
 
     def _fill(self, draft: DraftLike, n: int) -> None:
-        chain = n == 0 or np.array_equal(draft.parents, np.arange(-1, n - 1))
-        if chain:
+        if draft.is_chain:
             tokens = np.empty(1 + n, np.int32)
             tokens[0], tokens[1:] = self.root, draft.tokens
             self._shape = NO_TREE
-            self._batch.fill_chain(tokens, self.n_past, self.settings.n_seq_max, outputs=True)
+            self._batch.fill_chain(tokens, self.n_past, self._n_seq, outputs=True)
             return
         self._shape = TreeShape.of(draft.parents)
         n_leaves = len(self._shape.member)
         require(
-            n_leaves <= self.settings.n_seq_max,
-            f"a draft tree of {n_leaves} leaves needs n_seq_max >= {n_leaves}, this context has "
-            f"{self.settings.n_seq_max}",
+            n_leaves <= self._n_seq,
+            f"a draft tree of {n_leaves} leaves needs n_seq_max >= {n_leaves}, this context has {self._n_seq}",
         )
         self._batch.fill_tree(self.root, draft.tokens, self._shape, self.n_past)
 
@@ -232,6 +232,7 @@ class LlamaContext:
         Metadata only, no decode: nodes off the path lose their cells, and the sequences that did not
         run along the path get a reference to its cells.
         """
+        self._require_open()
         start, n_kept = self.n_past, 1 + len(walk.path)
         n_scored = 0 if self._scored is None else len(self._scored.tokens)
         if n_kept <= n_scored:
@@ -250,7 +251,7 @@ class LlamaContext:
         on_path = self._shape.member[:, path]  # [n_leaves, n_accepted]
         winner = int(np.argmax(on_path[:, -1]))
         shared = on_path.sum(axis=1)
-        for seq in range(self.settings.n_seq_max):
+        for seq in range(self._n_seq):
             first = start + (int(shared[seq]) if seq < len(shared) else 0)
             if first < end:
                 self._remove(seq, first)
@@ -260,8 +261,19 @@ class LlamaContext:
         """Drop what was scored but not committed. A recurrent memory can only forget everything."""
         self.truncate(self.n_past)
 
+    def _drop_uncommitted(self) -> None:
+        n_past = self.n_past
+        if self._dirty:
+            self.rollback()
+        if self.n_past < n_past:
+            raise RollbackError(
+                f"{self.model.path.name}: {self.capabilities.no_rollback}, so an uncommitted round cost the "
+                "whole cache; prefill again"
+            )
+
     def truncate(self, n: int) -> None:
         """Keep the first `n` cached tokens; the root is undefined until the next prefill."""
+        self._require_open()
         n = min(n, self.n_past)
         if n == self.n_past and not self._dirty:
             return
@@ -276,8 +288,7 @@ class LlamaContext:
         """Append `tokens` to the cache and return the logits `[n_vocab]` after the last: for drafting."""
         new = self._checked(tokens)
         self._require_open()
-        if self._dirty:
-            self.rollback()
+        self._drop_uncommitted()
         if self.n_past + len(new) > self.capabilities.n_ctx:
             raise ContextFull(
                 f"{self.n_past + len(new)} tokens do not fit the context of {self.capabilities.n_ctx}"
@@ -285,7 +296,7 @@ class LlamaContext:
         while len(new) > self._n_batch:
             self._append(new[: self._n_batch], None)
             new = new[self._n_batch :]
-        self._batch.fill_chain(new, self.n_past, self.settings.n_seq_max, outputs=False)
+        self._batch.fill_chain(new, self.n_past, self._n_seq, outputs=False)
         self._batch.output[len(new) - 1] = 1
         self._decode()
         self._extend_tokens(new)

@@ -30,7 +30,7 @@ _NO_ROLLBACK = {
 def amx_is_safe() -> bool:
     """Whether this llama.cpp may be trusted with Intel's AMX tiles.
 
-    GCC before 13 compiles their set-up wrongly (its `_tile_loadconfig` reads 64 bytes but declares 8,
+    GCC 12 compiles their set-up wrongly (its `_tile_loadconfig` reads 64 bytes but declares 8,
     so the stores to the other 56 are optimised away), and the first decode of quantized weights ends
     the process. A build cannot be asked for its compiler, so every AMX build is suspected.
     """
@@ -147,10 +147,11 @@ class LlamaModel:
     @property
     def vocab(self) -> Any:
         """The C vocabulary; raises AdapterError once the model is closed, where using it would crash."""
-        self._require_open()
+        self.require_open()
         return self._vocab
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raise AdapterError once the model is closed."""
         if self._closed:
             raise AdapterError(f"{self.path.name} is closed; load it again")
 
@@ -161,7 +162,7 @@ class LlamaModel:
 
     def meta(self, key: str) -> str | None:
         """The GGUF's metadata value of `key` as text; arrays and missing keys give None."""
-        self._require_open()
+        self.require_open()
         lib, size = library(), 256
         while True:
             buffer = ctypes.create_string_buffer(size)

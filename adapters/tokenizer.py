@@ -25,7 +25,8 @@ class Tokenizer:
         self.eot: int = lib.llama_vocab_eot(vocab)
         self.add_bos: bool = lib.llama_vocab_get_add_bos(vocab)
         self.kind: int = lib.llama_vocab_type(vocab)  # llama_vocab_type: 1 SPM, 2 BPE, ...
-        self._pieces: dict[int, bytes] = {}
+        self._pieces: dict[int, bytes] = {}  # asked for every token that is emitted
+        self._ends: dict[int, bool] = {}
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Token ids of `text`. add_special: with BOS/EOS as the model wants them. parse_special:
@@ -73,7 +74,10 @@ class Tokenizer:
 
     def is_end(self, token: int) -> bool:
         """Whether `token` ends a generation (EOS, end of turn, ...)."""
-        return bool(self._lib.llama_vocab_is_eog(self._model.vocab, token))
+        known = self._ends.get(token)
+        if known is None:
+            known = self._ends[token] = bool(self._lib.llama_vocab_is_eog(self._model.vocab, token))
+        return known
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of `tokens`; bytes that are no UTF-8 become U+FFFD."""

@@ -13,6 +13,11 @@ from orchestrator.errors import DrafterError
 from orchestrator.law import Law
 
 
+# parents of every chain: a slice of this array marks a chain without a look at its numbers
+_CHAIN: IntArray = np.arange(-1, 1023, dtype=np.int32)
+_CHAIN.flags.writeable = False
+
+
 def _no_tokens() -> IntArray:
     return np.zeros(0, np.int32)
 
@@ -44,7 +49,7 @@ class Draft:
                 f"entry per node, got {n}, {len(self.parents)}, {len(self.prob)}"
                 + ("" if self.q is None else f", {len(self.q)}")
             )
-        if n and not np.all((self.parents >= -1) & (self.parents < np.arange(n))):
+        if not self.is_chain and not np.all((self.parents >= -1) & (self.parents < np.arange(n))):
             raise DrafterError(
                 f"draft of {self.source or 'unnamed drafter'}: parents must be -1 or an earlier node, "
                 f"got {self.parents.tolist()}"
@@ -61,7 +66,7 @@ class Draft:
     ) -> "Draft":
         """Each token the child of the one before it."""
         n = len(tokens)
-        parents = np.arange(-1, n - 1, dtype=np.int32)
+        parents = _CHAIN[:n] if n <= len(_CHAIN) else np.arange(-1, n - 1, dtype=np.int32)
         probs = np.full(n, prob, np.float32) if isinstance(prob, float) else np.asarray(prob, np.float32)
         return cls(np.asarray(tokens, np.int32), parents, probs, source, q)
 
@@ -87,7 +92,9 @@ class Draft:
 
     @property
     def is_chain(self) -> bool:
-        return bool(np.array_equal(self.parents, np.arange(-1, len(self) - 1)))
+        """Whether each node is the child of the one before it."""
+        n = len(self.tokens)
+        return n == 0 or self.parents.base is _CHAIN or np.array_equal(self.parents, np.arange(-1, n - 1))
 
     @property
     def depth(self) -> int:

@@ -85,7 +85,7 @@ class Sampler:
         """The target's token at absolute `position`, from its `logits [n_vocab]` there."""
         if self.sampling.plain_argmax:
             token = int(logits.argmax())
-            if np.isnan(logits[token]):
+            if logits[token] != logits[token]:  # NaN
                 raise DecodeError(
                     f"the model's logits are NaN at position {position}; the GGUF may be damaged"
                 )

@@ -31,8 +31,8 @@ class Stats:
     n_decodes: decodes after the prefill; plain decoding has one per token. n_reused: prompt tokens
     that were still in the cache. t_decode: from the end of the prefill to the last step, and
     t_rest the part of it that is neither draft, verify nor sample. t_first: from the request to its
-    first token. histogram[n]: rounds that emitted n tokens. drafted_at / accepted_at[d]: rounds whose
-    draft reached depth d / whose first d tokens were right. note: why something was switched off.
+    first token. histogram[n]: rounds that emitted n tokens. depths[d] / accepted[d]: rounds whose draft
+    was d deep / of which d tokens were right. note: why something was switched off.
     """
 
     n_prompt: int = 0
@@ -48,8 +48,8 @@ class Stats:
     t_verify: float = 0.0
     t_sample: float = 0.0
     histogram: Counter[int] = field(default_factory=Counter)
-    drafted_at: Counter[int] = field(default_factory=Counter)
-    accepted_at: Counter[int] = field(default_factory=Counter)
+    depths: Counter[int] = field(default_factory=Counter)
+    accepted: Counter[int] = field(default_factory=Counter)
     by_source: dict[str, SourceStats] = field(default_factory=dict)
     method: str = ""
     note: str = ""
@@ -65,8 +65,8 @@ class Stats:
         self.t_verify += step.t_verify
         self.t_sample += step.t_sample
         self.histogram[step.n_emitted] += 1
-        self.drafted_at.update(range(1, step.depth_drafted + 1))
-        self.accepted_at.update(range(1, step.n_accepted + 1))
+        self.depths[step.depth_drafted] += 1
+        self.accepted[step.n_accepted] += 1
         if step.n_drafted:
             source = self.by_source.setdefault(step.source or "unnamed", SourceStats())
             source.n_rounds += 1
@@ -93,7 +93,8 @@ class Stats:
     @property
     def acceptance_at(self) -> list[float]:
         """Share of the drafts reaching depth d whose first d tokens were all right, d = 1, 2, ..."""
-        return [self.accepted_at[d] / self.drafted_at[d] for d in sorted(self.drafted_at)]
+        deepest = max(self.depths, default=0)
+        return [_at_least(self.accepted, d) / _at_least(self.depths, d) for d in range(1, deepest + 1)]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
@@ -106,7 +107,7 @@ class Stats:
             name: {"n_rounds": s.n_rounds, "n_drafted": s.n_drafted, "n_accepted": s.n_accepted}
             for name, s in self.by_source.items()
         }
-        for name in ("drafted_at", "accepted_at"):
+        for name in ("depths", "accepted"):
             plain[name] = dict(sorted(getattr(self, name).items()))
         return plain | derived
 
@@ -116,3 +117,7 @@ class Stats:
         for name, source in self.by_source.items():
             parts.append(f"{name} {source.n_accepted}/{source.n_drafted} accepted ({source.acceptance:.0%})")
         return ", ".join([*parts, self.note] if self.note else parts)
+
+
+def _at_least(counts: Counter[int], bound: int) -> int:
+    return sum(n for value, n in counts.items() if value >= bound)

@@ -26,6 +26,7 @@ PROMPTS = (
     "def mean(values):\n    return sum(values) / len(values)\n\n\ndef median(values):\n",
     "Berlin is the capital of Germany. Paris is the capital of France. Rome is the capital of",
 )
+DEFAULTS = {"temperature": 0.0, "seed": 0}  # both kinds must draw the same noise to agree
 HEADINGS = ("prompt", "method", "tokens", "plain tok/s", "tok/s", "speed-up", "tau", "accepted", "same text")
 
 
@@ -59,12 +60,9 @@ def bench(
     Greedy unless --temperature is given; built-in prompts unless --prompt or --prompt-file is.
     """
     texts = [*prompts, *map(read_text, files)] or list(PROMPTS)
-    # both kinds must draw the same noise, or they could not agree
-    defaults = {"temperature": 0.0, "seed": 0}
-    options |= {name: value for name, value in defaults.items() if options[name] is None}
     found = []
     for method, draft in _plan(methods or ("auto",), options.pop("draft")):
-        with load_engine(model, method=method, draft=draft, **options) as engine:
+        with load_engine(model, method=method, draft=draft, defaults=DEFAULTS, **options) as engine:
             found += _measure(engine, texts, runs, max_tokens)
     if as_json:
         print_json({"model": model, "results": [{"prompt": text, **c.as_dict()} for text, c in found]})

@@ -5,8 +5,9 @@ option that was not given is not passed on.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 TEXT_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 
 _MODEL = (
@@ -100,9 +102,13 @@ def load_engine(
     revision: str | None = None,
     offline: bool = False,
     assignments: tuple[str, ...] = (),
+    defaults: Mapping[str, Any] = NO_SETTINGS,
     **given: Any,
 ) -> "Engine":
-    """The engine that the shared options describe; None in `given` is an option that was left out."""
+    """The engine that the shared options describe; None in `given` is an option that was left out.
+
+    defaults: settings that the command prefers to those of Config.
+    """
     from orchestrator.cli.assignments import parse_assignments
     from orchestrator.config import Config
     from orchestrator.engine import Engine
@@ -112,6 +118,7 @@ def load_engine(
         if name in settings:
             raise ConfigError(f"{name} is given by --set and by its own option; leave one of them out")
         settings[name] = value
+    settings = {**defaults, **settings}
     Config.of(**settings)  # before a model is made or fetched in vain
     path = find_model(model, revision, offline)
     return Engine.load(path, draft and find_model(draft, offline=offline), method, **settings)

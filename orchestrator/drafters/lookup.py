@@ -79,8 +79,9 @@ class LookupDrafter(Drafter):
     """Drafts the tokens that followed the newest, longest occurrence of the context's tail."""
 
     name = "lookup"
+    max_draft = 3
 
-    def __init__(self, ngram_min: int = 3, max_draft: int = 3) -> None:
+    def __init__(self, ngram_min: int = 3, max_draft: int = max_draft) -> None:
         """ngram_min: tokens that must match. max_draft: tokens drafted at most."""
         self.max_draft = max_draft
         self._index = NgramIndex(ngram_min)

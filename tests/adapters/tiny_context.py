@@ -13,7 +13,7 @@ import numpy as np
 
 from adapters.llama_context import LlamaContext
 from adapters.llama_model import LlamaModel
-from adapters.settings import ContextSettings
+from adapters.settings import ContextSettings, ModelSettings
 from adapters.target import FloatArray, HiddenTaps, IntArray
 from tests.tiny_gguf import BOS, FIRST_BYTE
 
@@ -29,6 +29,10 @@ class Tree:
 
     tokens: IntArray
     parents: IntArray
+
+    @property
+    def is_chain(self) -> bool:
+        return bool(np.array_equal(self.parents, np.arange(-1, len(self.tokens) - 1)))
 
     def path(self, node: int) -> tuple[int, ...]:
         """The nodes from the root down to `node`; none for -1, the root itself."""
@@ -74,8 +78,8 @@ def keep(tree: Tree, node: int, root: int) -> Kept:
 class TinyModel:
     """A loaded tiny model and the logits that it ought to give."""
 
-    def __init__(self, path: Path) -> None:
-        self.model = LlamaModel(path)
+    def __init__(self, path: Path, settings: ModelSettings | None = None) -> None:
+        self.model = LlamaModel(path, settings)
 
     def open(self, taps: HiddenTaps | None = None, **settings: Any) -> LlamaContext:
         return LlamaContext(self.model, ContextSettings(**{**EXACT, **settings}), taps)

@@ -1,0 +1,63 @@
+"""The README and the examples say what works: their code is run, their commands are parsed."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = sorted(set(re.findall(r"^pilotfish .*$", README, re.MULTILINE)))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env={**os.environ}, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_python_in_the_readme_runs_and_prints(code):
+    assert run("-c", code).strip()
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_and_prints(path):
+    assert len(path.read_text().splitlines()) <= 40
+    assert run(str(path)).strip()
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_in_the_readme_has_the_options_it_names(line):
+    from orchestrator.cli import cli
+
+    arguments = shlex.split(line)[1:]
+    command = cli.get_command(click.Context(cli), arguments[0])
+    assert command is not None, f"no command {arguments[0]!r}"
+    command.make_context(arguments[0], arguments[1:], resilient_parsing=False)
+
+
+def test_the_readme_names_every_command_and_method():
+    from orchestrator.cli import cli
+    from orchestrator.drafters.registry import method_names
+
+    for name in cli.list_commands(click.Context(cli)):
+        assert f"pilotfish {name}" in README
+    for method in method_names():
+        assert f"`{method}`" in README
+
+
+def test_the_two_commands_of_the_readme_are_there():
+    assert 'pip install ".[demo]" && pilotfish demo' in README
+    assert 'pip install -e ".[dev]" && pytest' in README
