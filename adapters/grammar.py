@@ -27,8 +27,8 @@ class LlamaGrammar:
 
     def __init__(self, model: LlamaModel, gbnf: str, root: str = "root") -> None:
         """Raises GrammarError where llama.cpp cannot parse `gbnf` or it has no rule `root`."""
-        if not gbnf.strip():
-            raise GrammarError("the grammar is empty, which llama.cpp would take for none; give a rule 'root'")
+        if not gbnf.strip() or "\0" in gbnf:  # llama.cpp would take it for no constraint, or read a part
+            raise GrammarError(f"the grammar is empty or holds a NUL character; give GBNF with a rule {root!r}")
         self._lib = library()
         with last_complaint() as lines:
             self._sampler = self._lib.llama_sampler_init_grammar(model.vocab, gbnf.encode(), root.encode())
@@ -47,7 +47,8 @@ class LlamaGrammar:
     def allows(self, token: int) -> bool:
         """Whether the text may go on with `token`."""
         # llama.cpp throws through C for an unknown id, which ends the process
-        require(0 <= token < len(self._ids), f"token {token} is not among the {len(self._ids)} of the vocabulary")
+        n_vocab = len(self._ids)
+        require(0 <= token < n_vocab, f"token {token} is not among the {n_vocab} of the vocabulary")
         self._one["id"], self._one["logit"] = token, 1.0
         self._apply(self._one)
         return bool(self._one["logit"][0] > -np.inf)

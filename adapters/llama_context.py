@@ -222,7 +222,8 @@ class LlamaContext:
         n_leaves = len(self._shape.member)
         require(
             n_leaves <= self._n_seq,
-            f"a draft tree of {n_leaves} leaves needs n_seq_max >= {n_leaves}, this context has {self._n_seq}",
+            f"a draft tree of {n_leaves} leaves needs n_seq_max >= {n_leaves}, this context has "
+            f"{self._n_seq}",
         )
         self._batch.fill_tree(self.root, draft.tokens, self._shape, self.n_past)
 

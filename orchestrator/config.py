@@ -27,7 +27,7 @@ class SpeculationSettings:
 
     rule: str = "coupled"
     max_draft: int | None = None
-    ngram_min: int = 3
+    ngram_min: int = 2
     draft_p_min: float = 0.0
     draft_n_gpu_layers: int | None = None
 

@@ -12,7 +12,6 @@ from adapters.target import FloatArray, IntArray
 from orchestrator.errors import DrafterError
 from orchestrator.law import Law
 
-
 # parents of every chain: a slice of this array marks a chain without a look at its numbers
 _CHAIN: IntArray = np.arange(-1, 1023, dtype=np.int32)
 _CHAIN.flags.writeable = False

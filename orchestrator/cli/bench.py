@@ -12,7 +12,6 @@ from orchestrator.cli.common import (
     json_option,
     load_engine,
     max_tokens_option,
-    model_argument,
     read_text,
 )
 from orchestrator.cli.output import note, print_json, print_table
@@ -31,7 +30,7 @@ HEADINGS = ("prompt", "method", "tokens", "plain tok/s", "tok/s", "speed-up", "t
 
 
 @click.command()
-@model_argument
+@click.argument("model")
 @click.option("--method", "methods", multiple=True, help="auto (default), lookup, model; may be repeated.")
 @click.option("--prompt", "prompts", multiple=True, metavar="TEXT", help="A prompt; may be repeated.")
 @click.option(
@@ -55,9 +54,9 @@ def bench(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Compare plain with speculative decoding, in turn, after a warm-up; medians and extremes.
+    """Compare plain with speculative decoding.
 
-    Greedy unless --temperature is given; built-in prompts unless --prompt or --prompt-file is.
+    Both run in turn after a warm-up; speeds are medians and, in brackets, extremes. Greedy unless --temperature is given; built-in prompts unless --prompt or --prompt-file is.
     """
     texts = [*prompts, *map(read_text, files)] or list(PROMPTS)
     found = []

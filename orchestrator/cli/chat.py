@@ -13,7 +13,6 @@ from orchestrator.cli.common import (
     load_engine,
     max_tokens_option,
     method_option,
-    model_argument,
 )
 from orchestrator.cli.output import follow, note, show_text
 from orchestrator.errors import PilotfishError
@@ -30,7 +29,7 @@ Ctrl-C  stop the answer; at the prompt: leave"""
 
 
 @click.command()
-@model_argument
+@click.argument("model")
 @click.option("--system", metavar="TEXT", callback=checked_text, help="System message.")
 @max_tokens_option(1024)
 @method_option

@@ -23,7 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 TEXT_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 
-_MODEL = (
+_HUB = (
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a model on the Hub."),
     click.option("--offline", is_flag=True, help="Use what the Hub's cache holds; no network."),
 )
@@ -39,12 +39,18 @@ _ENGINE = (
     ),
     click.option("--n-gpu-layers", type=int, metavar="N", help="Layers on the GPU, default: all."),
     click.option("--flash-attn/--no-flash-attn", default=None, help="Default: llama.cpp decides."),
-    click.option("--temperature", type=float, metavar="T", help="0 is greedy."),
-    click.option("--top-k", type=int, metavar="N", help="Sample from the N likeliest; 0 = all."),
-    click.option("--top-p", type=float, metavar="P", help="Sample from the likeliest with mass P; 1 = all."),
-    click.option("--min-p", type=float, metavar="P", help="Drop below P times the likeliest; 0 = none."),
-    click.option("--typical-p", type=float, metavar="P", help="Locally typical sampling; 1 = off."),
-    click.option("--repeat-penalty", type=float, metavar="X", help="Above 1 discourages repeats; 1 = off."),
+    click.option("--temperature", type=float, metavar="T", help="0 is greedy; default 0.8."),
+    click.option("--top-k", type=int, metavar="N", help="Sample from the N likeliest; 0 = all; default 40."),
+    click.option(
+        "--top-p", type=float, metavar="P", help="Sample from the likeliest of mass P; 1 = all; default 0.95."
+    ),
+    click.option(
+        "--min-p", type=float, metavar="P", help="Drop below P times the likeliest; 0 = off; default 0.05."
+    ),
+    click.option("--typical-p", type=float, metavar="P", help="Locally typical sampling; default 1 = off."),
+    click.option(
+        "--repeat-penalty", type=float, metavar="X", help="Above 1 discourages repeats; default 1 = off."
+    ),
     click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable."),
     click.option(
         "--set",
@@ -65,8 +71,8 @@ def _decorated(*decorators: Callable[[Command], Command]) -> Callable[[Command],
     return decorate
 
 
-model_argument = _decorated(click.argument("model"), *_MODEL)
-engine_options = _decorated(*_ENGINE)
+hub_options = _decorated(*_HUB)
+engine_options = _decorated(*_ENGINE, *_HUB)
 method_option = click.option("--method", default="auto", show_default=True, help="auto, none, lookup, model.")
 
 

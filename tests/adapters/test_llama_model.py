@@ -132,9 +132,7 @@ def merged(source: Path, target: Path, delta: FloatArray) -> Path:
 
 
 @pytest.mark.parametrize("scales", [(), (0.5,), (0.5, -1.0)])
-def test_loras_are_the_merged_weights(
-    scales: tuple[float, ...], tiny: TinyFactory, tmp_path: Path
-) -> None:
+def test_loras_are_the_merged_weights(scales: tuple[float, ...], tiny: TinyFactory, tmp_path: Path) -> None:
     files = (write_lora(tmp_path / "one.gguf", 1), write_lora(tmp_path / "two.gguf", 2))
     with_lora = TinyModel(tiny("llama"), ModelSettings(lora=files, lora_scale=scales))
     delta = np.zeros((128, N_EMBD), np.float32)

@@ -15,16 +15,27 @@ def propose(tokens, *, ngram_min=2, max_draft=3, budget=8):
     return drafter.propose(context, budget).tokens.tolist()
 
 
+FOUR = [1, 2, 3, 4]  # a match of four is trusted for three tokens
+
+
 def test_it_drafts_what_followed_the_tail_before():
-    assert propose([1, 2, 3, 4, 5, 1, 2]) == [3, 4, 5]
+    assert propose([*FOUR, 5, 6, 7, 8, *FOUR]) == [5, 6, 7]
 
 
 def test_the_newest_of_equal_matches_wins():
-    assert propose([1, 2, 7, 0, 1, 2, 8, 0, 9, 1, 2]) == [8, 0, 9]
+    assert propose([*FOUR, 7, 0, 0, *FOUR, 8, 0, 9, *FOUR]) == [8, 0, 9]
 
 
 def test_a_longer_match_beats_a_newer_one():
-    assert propose([5, 1, 2, 7, 0, 6, 1, 2, 8, 0, 5, 1, 2]) == [7, 0, 6]
+    assert propose([5, 1, 2, 7, 0, 6, 1, 2, 8, 0, 5, 1, 2]) == [7]
+
+
+@pytest.mark.parametrize(
+    ("match", "n_drafted"), [(2, 1), (3, 1), (4, 3), (7, 3), (8, 7), (15, 7), (16, 15), (30, 15)]
+)
+def test_longer_matches_are_trusted_for_longer_drafts(match, n_drafted):
+    stretch = list(range(100, 100 + match))
+    assert len(propose([*stretch, *range(200, 250), *stretch], max_draft=15, budget=63)) == n_drafted
 
 
 @pytest.mark.parametrize("tokens", [[], [1], [1, 2], [1, 2, 3, 4]])
@@ -34,22 +45,22 @@ def test_no_repetition_means_no_idea(tokens):
 
 def test_a_match_shorter_than_the_minimum_is_none():
     assert propose([1, 2, 3, 9, 2], ngram_min=2) == []
-    assert propose([1, 2, 3, 9, 2], ngram_min=1) == [3, 9, 2]
+    assert propose([1, 2, 3, 9, 2], ngram_min=1) == [3]
 
 
 def test_budget_and_draft_length_both_bound_the_draft():
-    repeated = [1, 2, 3, 4, 5, 6, 7, 8, 1, 2]
+    repeated = [*range(10), *range(20, 40), *range(10)]
     assert len(propose(repeated, max_draft=3, budget=8)) == 3
     assert len(propose(repeated, max_draft=8, budget=2)) == 2
 
 
 def test_the_end_of_the_context_ends_the_draft():
-    assert propose([7, 7, 7, 7], ngram_min=2, max_draft=5) == [7]
+    assert propose([7, 7, 7, 7, 7], ngram_min=2, max_draft=5) == [7]
 
 
 def test_a_new_request_forgets_the_last_one():
     drafter = LookupDrafter(2, 3)
-    for tokens, expected in [([1, 2, 3, 1, 2], [3, 1, 2]), ([1, 2], [])]:
+    for tokens, expected in [([1, 2, 3, 1, 2], [3]), ([1, 2], [])]:
         context = Context(tokens, Sampler(Sampling()))
         drafter.begin(context)
         assert drafter.propose(context, 8).tokens.tolist() == expected
