@@ -28,7 +28,9 @@ class LlamaGrammar:
     def __init__(self, model: LlamaModel, gbnf: str, root: str = "root") -> None:
         """Raises GrammarError where llama.cpp cannot parse `gbnf` or it has no rule `root`."""
         if not gbnf.strip() or "\0" in gbnf:  # llama.cpp would take it for no constraint, or read a part
-            raise GrammarError(f"the grammar is empty or holds a NUL character; give GBNF with a rule {root!r}")
+            raise GrammarError(
+                f"the grammar is empty or holds a NUL character; give GBNF with a rule {root!r}"
+            )
         self._lib = library()
         with last_complaint() as lines:
             self._sampler = self._lib.llama_sampler_init_grammar(model.vocab, gbnf.encode(), root.encode())

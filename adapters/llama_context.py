@@ -50,9 +50,7 @@ class LlamaContext:
         check_taps(taps, model.architecture, model.n_layer)
         self._n_seq = 1 if model.no_rollback else self.settings.n_seq_max
         self._lib = lib = library()
-        self._ctx = self._open(lib)
-        # the handle rides along: the weights must outlive the context
-        self._free = weakref.finalize(self, _free_context, self._ctx, model.handle)
+        self._ctx, self._free = self._open(lib)
         model.adopt(self)
         self._memory = lib.llama_get_memory(self._ctx)
         self._logits = pointer_getter("llama_get_logits")
@@ -76,7 +74,8 @@ class LlamaContext:
         self.n_past = 0
         self.root = -1
 
-    def _open(self, lib: Any) -> Any:
+    def _open(self, lib: Any) -> tuple[Any, Callable[[], object]]:
+        """The C context and what frees it."""
         self.model.require_open()
         settings, params = self.settings, lib.llama_context_default_params()
         params.n_ctx = settings.n_ctx or min(self.model.n_ctx_train, DEFAULT_N_CTX)
@@ -94,12 +93,13 @@ class LlamaContext:
         params.swa_full = True  # a recycled sliding-window cell could not be rolled back
         with last_complaint() as lines:
             ctx = lib.llama_init_from_model(self.model.handle.pointer, params)
-        if not ctx:
-            raise ModelLoadError(
-                f"{self.model.path.name}: llama.cpp opened no context of {params.n_ctx} tokens: "
-                f"{complaint(lines)}; a smaller n_ctx needs less memory"
-            )
-        return ctx
+            if ctx:  # owned before the block ends, where a Ctrl-C may be waiting
+                # the handle rides along: the weights must outlive the context
+                return ctx, weakref.finalize(self, _free_context, ctx, self.model.handle)
+        raise ModelLoadError(
+            f"{self.model.path.name}: llama.cpp opened no context of {params.n_ctx} tokens: "
+            f"{complaint(lines)}; a smaller n_ctx needs less memory"
+        )
 
     def _apply_loras(self) -> None:
         loras = self.model.loras

@@ -7,6 +7,7 @@ of models or contexts. Importing this module does not load llama.cpp: `library()
 import ctypes
 import functools
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,8 +84,25 @@ def last_complaint() -> Iterator[list[str]]:
         if threading.get_ident() == thread:
             lines.append(line)
 
-    with log_listener(collect):
+    with _ctrl_c_deferred(), log_listener(collect):
         yield lines
+
+
+@contextmanager
+def _ctrl_c_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back within the block: in a callback from C, Python would print and then forget it."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def complaint(lines: list[str]) -> str:

@@ -59,7 +59,7 @@ class LlamaModel:
         lib = library()
         self._closed = False
         self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.handle = _Handle(self._load(lib))
+        self.handle = self._load(lib)
         model = self.handle.pointer
         self._vocab = lib.llama_model_get_vocab(model)
         self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
@@ -74,12 +74,12 @@ class LlamaModel:
         self.loras = self._load_loras(lib, model)
         self._refuse_what_is_not_a_text_decoder(lib, model)
 
-    def _load(self, lib: Any) -> int:
+    def _load(self, lib: Any) -> _Handle:
         with last_complaint() as lines:
             pointer = lib.llama_model_load_from_file(str(self.path).encode(), self._params(lib))
-        if not pointer:
-            raise ModelLoadError(f"{self.path}: llama.cpp could not load it: {complaint(lines)}")
-        return int(pointer) if isinstance(pointer, int) else ctypes.cast(pointer, ctypes.c_void_p).value or 0
+            if pointer:  # owned before the block ends, where a Ctrl-C may be waiting
+                return _Handle(ctypes.cast(pointer, ctypes.c_void_p).value or 0)
+        raise ModelLoadError(f"{self.path}: llama.cpp could not load it: {complaint(lines)}")
 
     def _params(self, lib: Any) -> Any:
         settings, params = self.settings, lib.llama_model_default_params()

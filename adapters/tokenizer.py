@@ -30,8 +30,12 @@ class Tokenizer:
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Token ids of `text`. add_special: with BOS/EOS as the model wants them. parse_special:
-        `<|im_start|>` and the like become their tokens instead of plain text."""
-        data = text.encode("utf-8", "surrogateescape" if "\udcff" in text else "strict")
+        `<|im_start|>` and the like become their tokens instead of plain text. What is no character (a
+        byte of a command line that is no UTF-8, half an emoji out of JSON) becomes U+FFFD."""
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            data = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
         size = len(data) + 8
         while True:
             ids = (ctypes.c_int32 * size)()

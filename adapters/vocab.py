@@ -5,7 +5,7 @@ A draft model's ids are taken for the target's, so an id must mean the same text
 
 from pathlib import Path
 
-from adapters.errors import VocabMismatch
+from adapters.errors import AdapterError, VocabMismatch
 from adapters.llama_model import LlamaModel
 from adapters.tokenizer import Tokenizer
 
@@ -49,7 +49,10 @@ def tokenizer_json_differences(path: Path, tokenizer: Tokenizer) -> list[str]:
     """Where a Hub `tokenizer.json` (a head's, a draft's) and a GGUF vocabulary disagree."""
     from tokenizers import Tokenizer as HubTokenizer
 
-    hub = HubTokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+    try:
+        hub = HubTokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+    except Exception as error:  # the library raises nothing narrower
+        raise AdapterError(f"{path}: not a tokenizer.json that can be read: {error}") from error
     shown = []
     for text, token in sorted(hub.items(), key=lambda item: item[1]):
         if token >= tokenizer.n_vocab:

@@ -153,10 +153,9 @@ def report(totals: Any, speeds: Any, texts: Any) -> None:
         rates = {key: round(n / seconds, 1) for key, (n, seconds) in by_suite.items()}
         ratios = [a / b for a, b in zip(speeds[name], speeds[first], strict=True)]
         same = sum(a.strip() == b.strip() for a, b in zip(texts[name], texts[first], strict=True))
-        result[name] = {"tok_s": rates, "median_ratio": round(statistics.median(ratios), 3)}
-        print(
-            f"{rates['overall']:8.1f} tok/s  x{statistics.median(ratios):.3f}  same text {same}/{len(ratios)}  {name}"
-        )
+        ratio, overall = statistics.median(ratios), rates["overall"]
+        result[name] = {"tok_s": rates, "median_ratio": round(ratio, 3)}
+        print(f"{overall:8.1f} tok/s  x{ratio:.3f}  same text {same}/{len(ratios)}  {name}")
     print(json.dumps(result))
 
 

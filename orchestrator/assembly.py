@@ -35,13 +35,18 @@ class Parts:
         self.model.close()
 
 
-def assemble(path: Path, draft: DraftArgument, method: str, config: Config) -> Parts:
-    """Load the target at `path` and open it for `method`."""
-    model = LlamaModel(path, config.model)
+Resolve = Callable[[str | Path], Path]  # a model's name to its file
+
+
+def assemble(
+    target: str | Path, draft: DraftArgument, method: str, config: Config, resolve: Resolve
+) -> Parts:
+    """Load the target and open it for `method`."""
+    model = LlamaModel(resolve(target), config.model)
     drafter = None
     try:
         name, note = choose_method(method, draft, model)
-        drafter = _drafter(name, draft, model, config)
+        drafter = _drafter(name, draft, model, config, resolve)
         leaves = max(config.context.n_seq_max, 1 if model.no_rollback else drafter.leaves)
         context = LlamaContext(model, replace(config.context, n_seq_max=leaves), drafter.taps)
         return Parts(model, context, Tokenizer(model), drafter, config, note)
@@ -74,9 +79,9 @@ def choose_method(method: str, draft: DraftArgument, model: LlamaModel) -> tuple
     raise UnsupportedTarget(f"{reason}; use method='none'")
 
 
-def _drafter(name: str, draft: DraftArgument, model: LlamaModel, config: Config) -> Drafter:
+def _drafter(name: str, draft: DraftArgument, model: LlamaModel, config: Config, resolve: Resolve) -> Drafter:
     if isinstance(draft, Drafter):
         return draft
     if callable(draft):
         return FunctionDrafter(draft, config.speculation.max_draft)
-    return build_drafter(name, Setup(config.speculation, config.model, config.context, draft, model))
+    return build_drafter(name, Setup(config.speculation, config.model, config.context, draft, resolve, model))

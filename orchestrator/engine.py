@@ -69,14 +69,18 @@ class Engine:
         settings: any field of orchestrator.config.Config, flat.
         """
         config = Config.of(**settings)
-        path = resolve_model(
-            target,
-            revision=revision,
-            token=token,
-            local_files_only=local_files_only,
-            progress=progress,
-        )
-        return cls(assemble(path, draft, method, config))
+
+        def resolve(name: str | Path) -> Path:
+            return resolve_model(
+                name,
+                # a revision is the target's: the draft is another repository
+                revision=revision if name == target else None,
+                token=token,
+                local_files_only=local_files_only,
+                progress=progress,
+            )
+
+        return cls(assemble(target, draft, method, config, resolve))
 
     # -- calls -----------------------------------------------------------------------------------
 

@@ -31,13 +31,17 @@ class Spread:
         known = sorted(values)
         return cls(median(known), known[0], known[-1])
 
+    def __str__(self) -> str:
+        return f"{self.median:.1f} ({self.low:.1f}..{self.high:.1f})"
+
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
     """Where two texts part: after `index` equal tokens, with these next ones (None: no more tokens).
 
-    gap: how far the target's best logit is above its second there. Where it is within rounding, one
-    row and several rows may well choose differently; a large gap is an error of ours.
+    gap: how far the target's best logit is above its second there, sampling noise left out. At
+    temperature 0 a gap within rounding lets one row and several rows choose differently; a large gap
+    would be an error of ours.
     """
 
     index: int

@@ -40,7 +40,7 @@ def test_an_example_runs_and_prints(path):
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_in_the_readme_has_the_options_it_names(line):
-    from orchestrator.cli import cli
+    from orchestrator.cli import main as cli
 
     arguments = shlex.split(line)[1:]
     command = cli.get_command(click.Context(cli), arguments[0])
@@ -49,7 +49,7 @@ def test_a_command_in_the_readme_has_the_options_it_names(line):
 
 
 def test_the_readme_names_every_command_and_method():
-    from orchestrator.cli import cli
+    from orchestrator.cli import main as cli
     from orchestrator.drafters.registry import method_names
 
     for name in cli.list_commands(click.Context(cli)):

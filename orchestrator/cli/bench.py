@@ -18,7 +18,7 @@ from orchestrator.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from orchestrator.engine import Engine
-    from orchestrator.measure import Comparison, Spread
+    from orchestrator.measure import Comparison
 
 PROMPTS = (
     "The lighthouse keeper climbed the stairs as he did every evening, and when he came to the top",
@@ -56,7 +56,8 @@ def bench(
 ) -> None:
     """Compare plain with speculative decoding.
 
-    Both run in turn after a warm-up; speeds are medians and, in brackets, extremes. Greedy unless --temperature is given; built-in prompts unless --prompt or --prompt-file is.
+    Both run in turn after a warm-up; speeds are medians and, in brackets, extremes. Greedy unless
+    --temperature is given; built-in prompts unless --prompt or --prompt-file is.
     """
     texts = [*prompts, *map(read_text, files)] or list(PROMPTS)
     found = []
@@ -67,7 +68,7 @@ def bench(
         print_json({"model": model, "results": [{"prompt": text, **c.as_dict()} for text, c in found]})
     else:
         print_table([HEADINGS, *(_row(text, comparison) for text, comparison in found)])
-        _explain([comparison for _, comparison in found])
+        _explain(found)
 
 
 def _plan(methods: Sequence[str], draft: str | None) -> list[tuple[str, str | None]]:
@@ -90,14 +91,14 @@ def _measure(
 
 
 def _row(text: str, comparison: "Comparison") -> tuple[str, ...]:
-    stats, first_line = comparison.speculative[0].stats, " ".join(text.split())
+    stats = comparison.speculative[0].stats
     same = "yes" if comparison.divergence is None else f"{comparison.divergence.index} tokens"
     return (
-        first_line if len(first_line) <= 24 else f"{first_line[:23]}…",
+        _label(text),
         stats.method,
         str(stats.n_tokens),
-        _spread(comparison.plain_tok_s),
-        _spread(comparison.tok_s),
+        str(comparison.plain_tok_s),
+        str(comparison.tok_s),
         f"{comparison.speedup:.2f}x",
         f"{stats.tau:.2f}",
         f"{stats.acceptance:.0%}",
@@ -105,15 +106,16 @@ def _row(text: str, comparison: "Comparison") -> tuple[str, ...]:
     )
 
 
-def _spread(spread: "Spread") -> str:
-    return f"{spread.median:.1f} ({spread.low:.1f}..{spread.high:.1f})"
+def _label(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 24 else f"{line[:21]}..."
 
 
-def _explain(comparisons: Sequence["Comparison"]) -> None:
+def _explain(found: Sequence[tuple[str, "Comparison"]]) -> None:
     """Say how close the call was wherever two texts part."""
-    for comparison in comparisons:
+    for text, comparison in found:
         if (parting := comparison.divergence) is not None:
-            note(
-                f"{comparison.speculative[0].stats.method}: the texts part after {parting.index} tokens, "
-                f"where the target's two best logits are {parting.gap:.3g} apart"
+            click.echo(
+                f"{_label(text)} ({comparison.speculative[0].stats.method}): the texts part after "
+                f"{parting.index} tokens, where the target's two best logits are {parting.gap:.3g} apart"
             )

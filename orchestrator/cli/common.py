@@ -40,17 +40,13 @@ _ENGINE = (
     click.option("--n-gpu-layers", type=int, metavar="N", help="Layers on the GPU, default: all."),
     click.option("--flash-attn/--no-flash-attn", default=None, help="Default: llama.cpp decides."),
     click.option("--temperature", type=float, metavar="T", help="0 is greedy; default 0.8."),
-    click.option("--top-k", type=int, metavar="N", help="Sample from the N likeliest; 0 = all; default 40."),
+    click.option("--top-k", type=int, metavar="N", help="Sample from the N likeliest; default 40."),
     click.option(
-        "--top-p", type=float, metavar="P", help="Sample from the likeliest of mass P; 1 = all; default 0.95."
+        "--top-p", type=float, metavar="P", help="Sample from the likeliest of mass P; default 0.95."
     ),
-    click.option(
-        "--min-p", type=float, metavar="P", help="Drop below P times the likeliest; 0 = off; default 0.05."
-    ),
-    click.option("--typical-p", type=float, metavar="P", help="Locally typical sampling; default 1 = off."),
-    click.option(
-        "--repeat-penalty", type=float, metavar="X", help="Above 1 discourages repeats; default 1 = off."
-    ),
+    click.option("--min-p", type=float, metavar="P", help="Drop below P times the likeliest; default 0.05."),
+    click.option("--typical-p", type=float, metavar="P", help="Locally typical sampling; default 1."),
+    click.option("--repeat-penalty", type=float, metavar="X", help="Above 1 discourages repeats; default 1."),
     click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable."),
     click.option(
         "--set",

@@ -40,7 +40,7 @@ def quantize(
     from adapters.quantize import quantize as write
 
     path = find_model(source, revision, offline)
-    target = output or default_target(path, type_name, beside=Path(source).expanduser().is_file())
+    target = output or default_target(source, path, type_name)
     with Bar(f"quantizing to {type_name.upper()}") as bar:
         report = write(
             path,
@@ -58,11 +58,15 @@ def quantize(
         click.echo(f"{target}\n{report}")
 
 
-def default_target(source: Path, type_name: str, *, beside: bool) -> Path:
-    """`model-F16.gguf` becomes `model-Q4_0.gguf`, beside the source or in the current folder."""
+def default_target(source: str, path: Path, type_name: str) -> Path:
+    """`model-F16.gguf` becomes `model-Q4_0.gguf`: beside a file of the user's, else in the current folder."""
     from adapters.gguf_file import read_gguf
+    from adapters.presets import is_preset
 
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.stem)
-    before = re.escape(read_gguf(source).file_type)
+    own = Path(source).expanduser().is_file()
+    if not own and is_preset(source):
+        return Path(f"{source.partition(':')[0]}-{type_name.upper()}.gguf")
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", path.stem)
+    before = re.escape(read_gguf(path).file_type)
     stem = re.sub(rf"[-._]{before}$", "", stem, flags=re.IGNORECASE)
-    return (source.parent if beside else Path()) / f"{stem}-{type_name.upper()}.gguf"
+    return (path.parent if own else Path()) / f"{stem}-{type_name.upper()}.gguf"

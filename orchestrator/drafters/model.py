@@ -123,7 +123,6 @@ def build(setup: Setup) -> ModelDrafter:
     """The `model` method: `setup.draft` names a GGUF (path, preset or Hub reference)."""
     from adapters.llama_context import LlamaContext
     from adapters.llama_model import LlamaModel
-    from adapters.models import resolve_model
     from adapters.vocab import require_same_vocab
 
     if setup.draft is None:
@@ -131,7 +130,7 @@ def build(setup: Setup) -> ModelDrafter:
     layers = setup.speculation.draft_n_gpu_layers
     settings = replace(setup.model, lora=(), lora_scale=())
     settings = settings if layers is None else replace(settings, n_gpu_layers=layers)
-    model = LlamaModel(resolve_model(setup.draft), settings)
+    model = LlamaModel(setup.resolve(setup.draft), settings)
     try:
         if model.no_rollback:
             raise UnsupportedTarget(

@@ -1,6 +1,8 @@
 """What a drafter is built from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from adapters.settings import ContextSettings, ModelSettings
@@ -12,11 +14,13 @@ class Setup:
     """What the engine knows when it builds a drafter.
 
     draft: what the user gave as `draft=`. target: the loaded target (an `adapters.llama_model.LlamaModel`),
-    None in tests without one. Everything else: the engine's settings.
+    None in tests without one. resolve: turns a model's name into its file, with the user's Hub options.
+    Everything else: the engine's settings.
     """
 
     speculation: SpeculationSettings = field(default_factory=SpeculationSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     context: ContextSettings = field(default_factory=ContextSettings)
     draft: Any = None
+    resolve: Callable[[Any], Path] = Path
     target: Any = None

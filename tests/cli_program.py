@@ -1,0 +1,26 @@
+"""The command line as tests run it: in this process, or as a process of its own."""
+
+import subprocess
+import sys
+
+from click.testing import CliRunner
+
+from orchestrator.cli import main
+
+SINGLE = ["--threads", "1"]  # other processes of the machine disturb it less
+GREEDY = ["--temperature", "0", *SINGLE]
+ENDLESS = ["--n-ctx", "60000", "--max-tokens", "50000", "--seed", "1", *SINGLE]
+PROGRAM = [sys.executable, "-m", "orchestrator"]
+
+
+def run(*args, code=0, **options):
+    """Run a command in this process; what it raises beside its exit code is an error of the test."""
+    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False, **options)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def start(*args, **pipes):
+    """Start the program; its output comes through pipes."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | pipes
+    return subprocess.Popen([*PROGRAM, *map(str, args)], **pipes)
