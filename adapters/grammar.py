@@ -83,13 +83,14 @@ def schema_to_gbnf(schema: str | Mapping[str, Any]) -> str:
     """A JSON schema (text or object) as a GBNF grammar, by llama-cpp-python's converter."""
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
-    text = schema if isinstance(schema, str) else json.dumps(schema)
     try:
+        text = schema if isinstance(schema, str) else json.dumps(schema)
         json.loads(text)
-    except json.JSONDecodeError as error:
+    except (TypeError, ValueError) as error:
         raise GrammarError(f"the JSON schema is not JSON: {error}") from error
     try:
         gbnf: str = json_schema_to_gbnf(text)
-    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # the converter asserts, and trips over what it did not expect
         raise GrammarError(f"the JSON schema cannot be turned into a grammar: {error!r}") from error
-    return gbnf
+    # its strings let control characters through, which JSON does not
+    return gbnf.replace(r'[^"\\]', r'[^"\\\x00-\x1F]')

@@ -14,7 +14,7 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType
 
 from adapters.cpu import usable_cores
-from adapters.errors import AdapterError, ContextFull, DecodeError, ModelLoadError, RollbackError
+from adapters.errors import AdapterError, ConfigError, ContextFull, DecodeError, ModelLoadError, RollbackError
 from adapters.llama_batch import LlamaBatch, TreeShape
 from adapters.llama_hidden import HiddenReader, check_taps, float_view, pointer_getter
 from adapters.llama_lib import complaint, last_complaint, library
@@ -65,7 +65,7 @@ class LlamaContext:
             no_rollback=model.no_rollback,
         )
         self._n_batch: int = lib.llama_n_batch(self._ctx)
-        self._batch = LlamaBatch(self._n_batch, self._n_seq)
+        self._batch = LlamaBatch(self._n_batch, self._n_seq, n_ctx)
         self._kv = np.zeros(n_ctx, np.int32)
         self._views: dict[tuple[int, int], FloatArray] = {}
         self._shape = NO_TREE
@@ -195,28 +195,22 @@ class LlamaContext:
         """Decode the root and the draft's nodes at once; logits `[1 + n, n_vocab]`, valid until the
         next decode. Follow it by `commit` or `rollback`."""
         self._require_open()
-        n = len(draft.tokens)
-        require(
-            n < self.capabilities.max_rows,
-            f"a draft of {n} nodes does not fit max_rows={self.capabilities.max_rows} (root included)",
-        )
         self._drop_uncommitted()
-        if self.n_past + 1 + n > self.capabilities.n_ctx:
-            raise ContextFull(
-                f"{self.n_past + 1 + n} tokens do not fit the context of {self.capabilities.n_ctx}"
-            )
-        self._fill(draft, n)
+        n, can = len(draft.tokens), self.capabilities
+        if n >= can.max_rows:
+            raise ConfigError(f"a draft of {n} nodes does not fit max_rows={can.max_rows} (root included)")
+        if self.n_past + n >= can.n_ctx:
+            raise ContextFull(f"{self.n_past + 1 + n} tokens do not fit the context of {can.n_ctx}")
+        self._fill(draft)
         self._scored = draft
         self._decode(post_norm=True)
         hidden = self._hidden.rows(1 + n) if self._hidden is not None else None
         return Rows(self._rows(1 + n), hidden)
 
-    def _fill(self, draft: DraftLike, n: int) -> None:
+    def _fill(self, draft: DraftLike) -> None:
         if draft.is_chain:
-            tokens = np.empty(1 + n, np.int32)
-            tokens[0], tokens[1:] = self.root, draft.tokens
             self._shape = NO_TREE
-            self._batch.fill_chain(tokens, self.n_past, self._n_seq, outputs=True)
+            self._batch.fill_round(self.root, draft.tokens, self.n_past)
             return
         self._shape = TreeShape.of(draft.parents)
         n_leaves = len(self._shape.member)
@@ -234,18 +228,20 @@ class LlamaContext:
         run along the path get a reference to its cells.
         """
         self._require_open()
+        if self._scored is None:
+            raise RollbackError("there is nothing to keep: commit must follow score")
         start, n_kept = self.n_past, 1 + len(walk.path)
-        n_scored = 0 if self._scored is None else len(self._scored.tokens)
-        if n_kept <= n_scored:
+        if n_kept <= len(self._scored.tokens):
             self._remove(-1, start + n_kept)
-        if walk.path and len(self._shape.member):
-            self._share_path(np.asarray(walk.path), start + 1, start + n_kept)
-        last = self._lib.llama_memory_seq_pos_max(self._memory, 0)
-        if last != start + n_kept - 1:
-            raise RollbackError(f"the KV cache ends at position {last} instead of {start + n_kept - 1}")
-        kept = np.empty(n_kept, np.int32)
-        kept[0], kept[1:] = self.root, walk.tokens[: n_kept - 1]
-        self._extend_tokens(kept)
+            if walk.path and len(self._shape.member):
+                self._share_path(np.asarray(walk.path), start + 1, start + n_kept)
+            last = self._lib.llama_memory_seq_pos_max(self._memory, 0)
+            if last != start + n_kept - 1:
+                raise RollbackError(f"the KV cache ends at position {last} instead of {start + n_kept - 1}")
+        self._kv[start] = self.root
+        if walk.path:
+            self._kv[start + 1 : start + n_kept] = walk.tokens[:-1]
+        self._settle(start + n_kept)
         self.root = walk.tokens[-1]
 
     def _share_path(self, path: IntArray, start: int, end: int) -> None:
@@ -283,7 +279,7 @@ class LlamaContext:
             n = 0
         else:
             self._remove(-1, n)
-        self.n_past, self._dirty, self._scored = n, False, None
+        self._settle(n)
 
     def extend(self, tokens: Sequence[int]) -> FloatArray:
         """Append `tokens` to the cache and return the logits `[n_vocab]` after the last: for drafting."""
@@ -298,7 +294,7 @@ class LlamaContext:
             self._append(new[: self._n_batch], None)
             new = new[self._n_batch :]
         self._batch.fill_chain(new, self.n_past, self._n_seq, outputs=False)
-        self._batch.output[len(new) - 1] = 1
+        self._batch.output_last()
         self._decode()
         self._extend_tokens(new)
         row: FloatArray = self._rows(1)[0]
@@ -334,9 +330,13 @@ class LlamaContext:
         return view
 
     def _extend_tokens(self, tokens: IntArray) -> None:
-        self._kv[self.n_past : self.n_past + len(tokens)] = tokens
-        self.n_past += len(tokens)
-        self._dirty, self._scored = False, None
+        end = self.n_past + len(tokens)
+        self._kv[self.n_past : end] = tokens
+        self._settle(end)
+
+    def _settle(self, n_past: int) -> None:
+        """The cache now holds the first `n_past` tokens and nothing else."""
+        self.n_past, self._dirty, self._scored = n_past, False, None
 
     def _remove(self, seq: int, start: int) -> None:
         if not self._lib.llama_memory_seq_rm(self._memory, seq, start, -1):

@@ -5,7 +5,7 @@ Knows shapes only; no llama.cpp, no drafts, no rules.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,7 @@ class HiddenRows:
     layers: Mapping[int, FloatArray] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """The target's answer to a draft of n nodes: `logits [1 + n, n_vocab]`, row 0 for the root.
 
     Row 1 + i holds the logits after node i. A view that the next decode overwrites.

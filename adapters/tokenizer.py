@@ -26,7 +26,7 @@ class Tokenizer:
         self.add_bos: bool = lib.llama_vocab_get_add_bos(vocab)
         self.kind: int = lib.llama_vocab_type(vocab)  # llama_vocab_type: 1 SPM, 2 BPE, ...
         self._pieces: dict[int, bytes] = {}  # asked for every token that is emitted
-        self._ends: dict[int, bool] = {}
+        self._texts: dict[int, str | None] = {}
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Token ids of `text`. add_special: with BOS/EOS as the model wants them. parse_special:
@@ -55,6 +55,15 @@ class Tokenizer:
             cached = self._pieces[token] = self._piece(token, special=False)
         return cached
 
+    def whole(self, token: int) -> str | None:
+        """The text of `token` where its bytes are whole characters, as most tokens' are; else None."""
+        if token not in self._texts:
+            try:
+                self._texts[token] = self.piece(token).decode()
+            except UnicodeDecodeError:
+                self._texts[token] = None
+        return self._texts[token]
+
     def name(self, token: int) -> str:
         """`token` as shown to people: control tokens by their name."""
         return self._piece(token, special=True).decode("utf-8", "replace")
@@ -78,10 +87,7 @@ class Tokenizer:
 
     def is_end(self, token: int) -> bool:
         """Whether `token` ends a generation (EOS, end of turn, ...)."""
-        known = self._ends.get(token)
-        if known is None:
-            known = self._ends[token] = bool(self._lib.llama_vocab_is_eog(self._model.vocab, token))
-        return known
+        return bool(self._lib.llama_vocab_is_eog(self._model.vocab, token))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of `tokens`; bytes that are no UTF-8 become U+FFFD."""
@@ -98,10 +104,15 @@ class TextDecoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._incomplete = False  # bytes of a character are waiting for the rest
 
     def push(self, token: int) -> str:
         """The characters that `token` completes."""
-        return self._utf8.decode(self._tokenizer.piece(token))
+        text = None if self._incomplete else self._tokenizer.whole(token)
+        if text is None:
+            text = self._utf8.decode(self._tokenizer.piece(token))
+            self._incomplete = bool(self._utf8.getstate()[0])
+        return text
 
     def finish(self) -> str:
         """What is left at the end: an incomplete character as U+FFFD."""

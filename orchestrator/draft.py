@@ -5,6 +5,7 @@ Knows token ids and tree shapes; nothing of models, drafters or text.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -135,16 +136,16 @@ class Draft:
 
     def require_vocabulary(self, n_vocab: int) -> None:
         """Raise DrafterError for a token id that the target does not have."""
-        wrong = self.tokens[(self.tokens < 0) | (self.tokens >= n_vocab)]
-        if len(wrong):
+        tokens = self.tokens.tolist()
+        if tokens and not (0 <= min(tokens) and max(tokens) < n_vocab):
+            wrong = next(token for token in tokens if not 0 <= token < n_vocab)
             raise DrafterError(
-                f"drafter {self.source or 'unnamed'} proposed token {wrong[0]}, the target's vocabulary "
+                f"drafter {self.source or 'unnamed'} proposed token {wrong}, the target's vocabulary "
                 f"has {n_vocab} tokens; propose ids below {n_vocab}"
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(NamedTuple):
     """What the target made of a draft: `path`, the nodes it agreed with from the root down, and
     `tokens`, theirs followed by the one token that the target added itself."""
 
@@ -160,8 +161,7 @@ class Walk:
         return self if n >= len(self.tokens) else Walk(self.path[: n - 1], self.tokens[:n])
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One round of the loop: `n_accepted` drafted tokens that were kept, then one of the target's.
 
     Times in seconds. `depth_drafted`: nodes' greatest depth. `finish_reason`: why this is the last
@@ -181,3 +181,6 @@ class Step:
     @property
     def n_emitted(self) -> int:
         return len(self.tokens)
+
+
+EMPTY = Draft()  # "no idea", for those who have none often

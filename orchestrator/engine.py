@@ -10,7 +10,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +41,7 @@ class Engine:
         self._parts = parts
         self._template: ChatTemplate | None = None
         self._lock = threading.Lock()
+        self._owner = 0  # the thread that holds the lock
         self._current: Run | None = None
         self._closed = False
         if parts.note:
@@ -188,20 +188,24 @@ class Engine:
             note=self.note,
         )
 
-    @contextmanager
-    def turn(self, run: Run, *, first: bool) -> Iterator[None]:
-        """Hold the target for one round of `run`."""
+    def acquire(self, run: Run, *, first: bool) -> None:
+        """Take the target for one round of `run`; `release` gives it back."""
         if not self._lock.acquire(blocking=False):
             raise EngineBusy("the engine is generating in another thread; wait for it, or load a second one")
+        self._owner = threading.get_ident()
         try:
             self._require_open()
             if first:
                 self._current = run
             elif self._current is not run:
                 raise EngineBusy("a newer request has replaced this stream; finish one before the next")
-            yield
-        finally:
-            self._lock.release()
+        except PilotfishError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        self._owner = 0
+        self._lock.release()
 
     def _require_open(self) -> None:
         if self._closed:
@@ -210,6 +214,10 @@ class Engine:
     def close(self) -> None:
         """Free models and memory; the engine cannot be used again."""
         self.cancel()
+        if self._owner == threading.get_ident():
+            raise EngineBusy(
+                "close() was called from a callback of its own request; return False there first"
+            )
         with self._lock:  # a round in another thread ends first
             self._closed = True
             self._parts.close()
@@ -230,9 +238,12 @@ class Stream(Iterator[Chunk]):
         self._started = False
 
     def __next__(self) -> Chunk:
-        with self._engine.turn(self._run, first=not self._started):
+        self._engine.acquire(self._run, first=not self._started)
+        try:
             self._started = True
             return next(self._chunks)
+        finally:
+            self._engine.release()
 
     @property
     def result(self) -> Result:

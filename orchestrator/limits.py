@@ -3,12 +3,25 @@
 Decides how many of a round's tokens may be emitted, before they are committed; knows no models.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 # Called with each token as it is emitted; a non-empty answer ends the request after that token.
 Watcher = Callable[[int], str]
 
 STOP, LENGTH, CANCELLED = "stop", "length", "cancelled"
+
+
+class EndTokens(dict[int, bool]):
+    """Which tokens end a text, looked up for every token and asked of the model once for each."""
+
+    def __init__(self, is_end: Callable[[int], bool], more: Iterable[int] = ()) -> None:
+        """is_end: the model's own word. more: tokens that end the text besides."""
+        super().__init__((token, True) for token in more)
+        self._is_end = is_end
+
+    def __missing__(self, token: int) -> bool:
+        self[token] = ends = self._is_end(token)
+        return ends
 
 
 class Limits:

@@ -5,17 +5,14 @@ Knows ids, protocols and the order of things; nothing of llama.cpp, text or how 
 
 from collections.abc import Callable, Iterator
 from time import perf_counter
-from typing import TypeVar
 
 from orchestrator.context import Context
-from orchestrator.draft import Draft, Step
+from orchestrator.draft import EMPTY, Draft, Step
 from orchestrator.drafters.base import Drafter
 from orchestrator.errors import DrafterError, PilotfishError
 from orchestrator.limits import CANCELLED, LENGTH, Limits
 from orchestrator.protocols import Planner, Target
 from orchestrator.verify import Rule
-
-T = TypeVar("T")
 
 
 class Loop:
@@ -37,7 +34,10 @@ class Loop:
 
     def begin(self) -> None:
         """Tell the drafter that a request begins."""
-        self._call_drafter(lambda: self.drafter.begin(self.context))
+        try:
+            self.drafter.begin(self.context)
+        except Exception as error:
+            raise self._blame(error) from error
 
     def steps(self) -> Iterator[Step]:
         """Decode to the end. At every yield the target's memory holds all tokens but the newest,
@@ -81,7 +81,10 @@ class Loop:
             t_sample=sampled - verified,
             finish_reason=self.finish_reason or ("" if self._free_cells() > 0 else LENGTH),
         )
-        self._call_drafter(lambda: self.drafter.observe(draft, walk, rows))
+        try:
+            self.drafter.observe(draft, walk, rows)
+        except Exception as error:
+            raise self._blame(error) from error
         self.planner.observe(draft, walk, step)
         return step
 
@@ -96,18 +99,18 @@ class Loop:
     def _draft(self) -> Draft:
         budget = self.planner.budget(self.context, self._room())
         if budget <= 0:
-            return Draft()
-        draft = self._call_drafter(lambda: self.drafter.propose(self.context, budget))
+            return EMPTY
+        try:
+            draft = self.drafter.propose(self.context, budget)
+        except Exception as error:
+            raise self._blame(error) from error
         if not isinstance(draft, Draft):
             raise DrafterError(f"drafter {self.drafter.name!r} must return a Draft, got {draft!r}")
         draft.require_vocabulary(self.target.capabilities.n_vocab)
         return self.planner.trim(draft, budget)
 
-    def _call_drafter(self, call: Callable[[], T]) -> T:
-        """Run a drafter's code, which may be anybody's: whatever it raises names the drafter."""
-        try:
-            return call()
-        except PilotfishError:
-            raise
-        except Exception as error:
-            raise DrafterError(f"drafter {self.drafter.name!r} failed: {error!r}") from error
+    def _blame(self, error: Exception) -> PilotfishError:
+        """A drafter's code may be anybody's: whatever it raises comes out with its name."""
+        if isinstance(error, PilotfishError):
+            return error
+        return DrafterError(f"drafter {self.drafter.name!r} failed: {error!r}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from adapters.settings import require
 from orchestrator.draft import Step
@@ -40,8 +40,7 @@ class Request:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A piece of a stream: the text that a round made certain, and the round itself."""
 
     text: str

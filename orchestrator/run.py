@@ -6,7 +6,7 @@ from time import perf_counter
 
 from orchestrator.context import Context
 from orchestrator.drafters.base import Drafter
-from orchestrator.limits import CANCELLED, STOP, Limits
+from orchestrator.limits import CANCELLED, STOP, EndTokens, Limits
 from orchestrator.loop import Loop
 from orchestrator.protocols import Planner, Target
 from orchestrator.request import Chunk, Request, Result
@@ -33,7 +33,8 @@ class Run:
         grammar: Grammar | None = None,
         note: str = "",
     ) -> None:
-        self._request, self._target, self._drafter, self._is_end = request, target, drafter, is_end
+        self._request, self._target, self._drafter = request, target, drafter
+        self._ends = EndTokens(is_end, request.stop_tokens).__getitem__
         sampler = Sampler(request.sampling, prompt, grammar, coupled=rule == "coupled")
         self._context = Context(prompt, sampler)
         self._text = TextStream(decoder, request.stop)
@@ -84,9 +85,6 @@ class Run:
         self._fresh.clear()
         self._parts.append(text)
         return text
-
-    def _ends(self, token: int) -> bool:
-        return token in self._request.stop_tokens or self._is_end(token)
 
     def _watch(self, token: int) -> str:
         stopped = not self._ends(token) and self._text.push(token)

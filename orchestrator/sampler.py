@@ -79,11 +79,12 @@ class Sampler:
     ) -> None:
         self.sampling, self.grammar, self.coupled = sampling, grammar, coupled
         self.seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
+        self._plain_argmax = sampling.plain_argmax
         self._window = PenaltyWindow(sampling.penalty_last_n, prompt) if sampling.penalizes else None
 
     def choose(self, logits: FloatArray, position: int) -> int:
         """The target's token at absolute `position`, from its `logits [n_vocab]` there."""
-        if self.sampling.plain_argmax:
+        if self._plain_argmax:
             token = int(logits.argmax())
             if logits[token] != logits[token]:  # NaN
                 raise DecodeError(

@@ -31,6 +31,10 @@ class TextStream:
         return self.stopped
 
     def _release(self) -> None:
+        if not self._stops:
+            self._ready.append(self._pending)
+            self._pending = ""
+            return
         found = [at for stop in self._stops if (at := self._pending.find(stop)) >= 0]
         if found:
             self._ready.append(self._pending[: min(found)])

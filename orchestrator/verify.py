@@ -24,7 +24,7 @@ Rule = Callable[[Draft, Rows, Sampler, int, Ends], Walk]
 
 def coupled(draft: Draft, rows: Rows, sampler: Sampler, position: int, ends: Ends) -> Walk:
     """Let the target choose at every node from the root down, until the draft has no such child."""
-    children = _children(draft)
+    children = _children(draft) if len(draft) else {}
     path: list[int] = []
     tokens: list[int] = []
     node: int | None = -1

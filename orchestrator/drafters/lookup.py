@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.context import Context
-from orchestrator.draft import Draft
+from orchestrator.draft import EMPTY, Draft
 from orchestrator.drafters.base import Drafter
 from orchestrator.drafters.setup import Setup
 
@@ -98,14 +98,14 @@ class LookupDrafter(Drafter):
         self._index.update(context.tokens)
         match = self._index.find()
         if match is None:
-            return Draft()
+            return EMPTY
         n = min(budget, self.max_draft, trusted_length(match.length))
         tokens = self._index.tokens[match.end : match.end + n]
         return Draft.chain(tokens, expected_acceptance(match.length), source=self.name)
 
 
 def trusted_length(match_length: int) -> int:
-    """How many tokens a match is trusted for: 1 up to three matching tokens, 3 from four, 7 from eight, ..."""
+    """Tokens a match is trusted for: 1 up to three matching tokens, 3 from four, 7 from eight, ..."""
     return max(1, (1 << (match_length.bit_length() - 1)) - 1)
 
 

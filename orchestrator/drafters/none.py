@@ -1,7 +1,7 @@
 """The drafter of plain decoding: it has no idea."""
 
 from orchestrator.context import Context
-from orchestrator.draft import Draft
+from orchestrator.draft import EMPTY, Draft
 from orchestrator.drafters.base import Drafter
 from orchestrator.drafters.setup import Setup
 
@@ -13,7 +13,7 @@ class NoDrafter(Drafter):
     max_draft = 0
 
     def propose(self, context: Context, budget: int) -> Draft:
-        return Draft()
+        return EMPTY
 
 
 def build(setup: Setup) -> NoDrafter:

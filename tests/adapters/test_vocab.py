@@ -1,4 +1,4 @@
-"""Claims about vocabularies that must agree: padding may differ, a token that means something else may not."""
+"""Claims about vocabularies that must agree: padding may differ, the meaning of a token may not."""
 
 import json
 from pathlib import Path

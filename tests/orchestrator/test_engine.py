@@ -229,6 +229,16 @@ def test_two_threads_at_once_are_told(engine):
     assert len(engine.generate(PROMPT, max_tokens=9, on_token=on_token).tokens) == 1
 
 
+def test_closing_from_a_callback_is_refused(engine):
+    def on_token(token, text):
+        with pytest.raises(EngineBusy, match="from a callback"):
+            engine.close()
+        return False
+
+    engine.generate(PROMPT, max_tokens=9, on_token=on_token)
+    assert engine.generate(PROMPT, max_tokens=3).tokens
+
+
 def test_an_interrupt_in_a_callback_leaves_a_usable_engine(engine):
     whole = engine.generate(PROMPT, max_tokens=30)
 
