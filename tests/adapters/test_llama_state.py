@@ -21,7 +21,7 @@ from tests.adapters.tiny_context import Kept, TinyModel, Tree, chain, keep, lett
 Models = Callable[..., TinyModel]
 
 N_SEQ, MAX_ROWS = 4, 12
-N_CTX = 768  # more than the steps of one example can fill
+N_CTX = 1024  # more than the steps of one example can fill
 
 # few different tokens, so that prompts share beginnings and siblings may be equal
 token = st.sampled_from(letters("abc"))
@@ -125,6 +125,7 @@ class Session(RuleBasedStateMachine):
     def score_too_much(self) -> None:
         with pytest.raises(ConfigError):
             self.context.score(chain(letters("a") * MAX_ROWS))
+        self.tree = None
 
     @rule()
     def prefill_too_much(self) -> None:
@@ -144,8 +145,8 @@ def test_any_sequence_of_calls_leaves_a_context_as_good_as_fresh(arch: str, tiny
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         lambda: Session(model),
         settings=settings(
-            max_examples=40,
-            stateful_step_count=20,
+            max_examples=60,
+            stateful_step_count=25,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         ),

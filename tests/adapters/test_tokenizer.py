@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from adapters.errors import ConfigError
 from adapters.llama_model import LlamaModel
@@ -29,6 +29,7 @@ def letters(text: str) -> list[int]:
 
 @settings(max_examples=100, deadline=None)
 @given(text=st.text())
+@example(text="a\0b")
 def test_any_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text, add_special=False, parse_special=False)) == text
 

@@ -95,6 +95,13 @@ def id_with_hash(hashed: int, seed: int, position: int) -> int:
     return found - 2**64 if found >= 2**63 else found
 
 
+def test_gumbel_noise_is_standard() -> None:
+    noise = gumbel(3, "target", 9, IDS)
+    error = math.pi / math.sqrt(6 * len(IDS))  # of the mean; five of them are rarer than one in a million
+    assert abs(noise.mean() - np.euler_gamma) < 5 * error
+    expect_even((64 * np.exp(-np.exp(-noise))).astype(int))
+
+
 def test_the_largest_of_log_probability_plus_gumbel_is_a_draw_from_the_law() -> None:
     probs = np.array([0.5, 0.25, 0.15, 0.08, 0.02])
     ids = np.array([4, 1, 3, 0, 2])

@@ -15,6 +15,7 @@ from adapters.llama_context import LlamaContext
 from adapters.llama_lib import library
 from adapters.llama_model import LlamaModel
 from adapters.models import resolve_model
+from adapters.settings import ContextSettings
 from adapters.target import FloatArray
 from adapters.tokenizer import Tokenizer
 from orchestrator.draft import Draft
@@ -24,7 +25,7 @@ from orchestrator.sampler import PenaltyWindow
 from orchestrator.sampling import Sampling, adjusted, law
 
 OFF: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-HISTORY = [3, 7, 7, 11, 3, 7, 500, 20, 21, 3, 42, 7]
+HISTORY = [*range(60, 100), 3, 7, 7, 11, 3, 7, 500, 20, 21, 3, 42, 7]
 BIAS = {3: 2.5, 7: -1.5, 11: -math.inf, 900: 8.0}
 
 PARTS: dict[str, dict[str, Any]] = {
@@ -176,6 +177,15 @@ def test_where_logits_are_equal_a_law_may_keep_another_of_them(step: float, part
     np.testing.assert_allclose(np.sort(logits[only_ours]), np.sort(logits[only_theirs]), atol=1e-5)
 
 
+@pytest.mark.parametrize(("part", "n_kept"), [({"top_p": 0.5}, 1), ({"typical_p": 0.5}, 2)], ids=str)
+def test_a_mass_that_is_reached_exactly_counts_as_llama_cpp_counts_it(
+    part: dict[str, float], n_kept: int
+) -> None:
+    row, sampling = np.zeros(2, np.float32), Sampling(**OFF | part)
+    assert np.count_nonzero(our_law(row, sampling, [])) == n_kept
+    assert np.count_nonzero(llama_cpp_law(row, sampling, [])) == n_kept
+
+
 def test_of_equal_logits_the_smallest_ids_are_kept() -> None:
     row = np.zeros(1000, np.float32)
     for part in ({"top_k": 3}, {"typical_p": 0.0025}, {"top_k": 3, "top_p": 0.9}):
@@ -203,7 +213,7 @@ def real_rows(name: str) -> tuple[list[int], FloatArray]:
     """The tokens of TEXT, and the logits after its first and its last ones."""
     model = LlamaModel(resolve_model(name))
     tokens = Tokenizer(model).encode(TEXT)
-    context = LlamaContext(model)
+    context = LlamaContext(model, ContextSettings(n_threads=1))
     found = []
     for end in (3, len(tokens)):
         context.prefill(tokens[: end - 2])
