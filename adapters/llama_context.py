@@ -47,6 +47,7 @@ class LlamaContext:
         """Open a context; raises ModelLoadError where llama.cpp refuses, UnsupportedModel for taps."""
         self.model, self.settings = model, settings or ContextSettings()
         taps = taps or HiddenTaps()
+        self._taps = taps
         check_taps(taps, model.architecture, model.n_layer)
         self._n_seq = 1 if model.no_rollback else self.settings.n_seq_max
         self._lib = lib = library()
@@ -88,7 +89,10 @@ class LlamaContext:
         params.type_k = GGMLQuantizationType[settings.type_k.upper()]
         params.type_v = GGMLQuantizationType[settings.type_v.upper()]
         params.offload_kqv = settings.offload_kqv
-        params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE
+        if (
+            self._taps.post_norm
+        ):  # pooled rows would be none of a token; else the model's own default is quieter
+            params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE
         params.kv_unified = True  # trees share their prefix
         params.swa_full = True  # a recycled sliding-window cell could not be rolled back
         with last_complaint() as lines:
