@@ -16,34 +16,54 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
+@click.option(
+    "--tokenizer",
+    metavar="FILE",
+    help="Compare its vocabulary with a tokenizer.json (file or Hub repository).",
+)
 @json_option("everything that the table has")
 @hub_options
-def inspect(model: str, revision: str | None, offline: bool, as_json: bool) -> None:
-    """Show what MODEL is, and what can be done to speed it up."""
+def inspect(model: str, tokenizer: str | None, revision: str | None, offline: bool, as_json: bool) -> None:
+    """Show what MODEL is, and what can be done to speed it up.
+
+    A head or a draft that was published with a tokenizer.json fits MODEL where the vocabularies agree.
+    """
     from adapters.gguf_file import read_gguf
     from adapters.presets import describe_preset, is_preset
 
     path = find_model(model, revision, offline)
     facts = read_gguf(path)
     origin = describe_preset(model) if is_preset(model) and str(path) != model else ""
-    abilities = _abilities(path, facts)
+    abilities = _abilities(path, facts, _tokenizer_json(tokenizer, offline) if tokenizer else None)
     if as_json:
         print_json({"path": str(path), "origin": origin, **asdict(facts), **abilities})
     else:
         print_facts([*_file_facts(path, facts, origin), *_ability_facts(abilities)])
 
 
-def _abilities(path: Path, facts: "GgufFacts") -> dict[str, Any]:
+def _tokenizer_json(name: str, offline: bool) -> Path:
+    from adapters.hub import fetch_file
+
+    path = Path(name).expanduser()
+    return path if path.exists() else fetch_file(name, "tokenizer.json", local_files_only=offline)
+
+
+def _abilities(path: Path, facts: "GgufFacts", tokenizer_json: Path | None) -> dict[str, Any]:
     """What llama.cpp can do with the model; only a loaded model tells its kind of memory."""
     from adapters.llama_hidden import LAYER_INPUT_ARCHITECTURES
     from adapters.llama_model import LlamaModel
     from adapters.settings import ModelSettings
+    from adapters.tokenizer import Tokenizer
+    from adapters.vocab import tokenizer_json_differences
 
     try:
         # as light as can be: weights stay in the mapped file
         model = LlamaModel(path, ModelSettings(n_gpu_layers=0, use_extra_bufts=False))
     except UnsupportedModel as error:
         return {"memory": None, "unsupported": str(error), "speculation": None}
+    compared = {}
+    if tokenizer_json is not None:
+        compared["tokenizer_differences"] = tokenizer_json_differences(tokenizer_json, Tokenizer(model))
     model.close()
     speculation = {
         "chains": not model.no_rollback,
@@ -52,7 +72,7 @@ def _abilities(path: Path, facts: "GgufFacts") -> dict[str, Any]:
         "layer_inputs": facts.architecture in LAYER_INPUT_ARCHITECTURES,
         "no_rollback": model.no_rollback,
     }
-    return {"memory": model.memory_class, "unsupported": "", "speculation": speculation}
+    return {"memory": model.memory_class, "unsupported": "", "speculation": speculation, **compared}
 
 
 def _file_facts(path: Path, facts: "GgufFacts", origin: str) -> list[tuple[str, str]]:
@@ -81,8 +101,11 @@ def _ability_facts(abilities: dict[str, Any]) -> list[tuple[str, str]]:
         return [("speculation", f"none: {abilities['unsupported']}")]
     drafts = "chains and trees" if can["chains"] else f"none: {can['no_rollback']}"
     layers = ", inputs of its layers" if can["layer_inputs"] else " (this architecture gives no layer inputs)"
+    differences = abilities.get("tokenizer_differences")
+    compared = [] if differences is None else [("tokenizer.json", "; ".join(differences) or "agrees")]
     return [
         ("memory", abilities["memory"]),
         ("speculation", drafts),
         ("hidden rows", f"post-norm{layers}"),
+        *compared,
     ]

@@ -7,6 +7,8 @@ import subprocess
 from importlib import metadata
 
 import pytest
+from tokenizers import Tokenizer as HubTokenizer
+from tokenizers.models import BPE
 
 from adapters.gguf_file import read_gguf
 from tests.cli_program import PROGRAM, SINGLE, run
@@ -37,6 +39,17 @@ def test_inspect_tells_memory_and_what_can_be_sped_up(tiny, arch, memory, chains
     for fact in (arch, memory, "F32 (", f"{facts.n_vocab:,} tokens"):
         assert fact in text
     assert ("chains and trees" in text) is chains
+
+
+def test_inspect_compares_a_tokenizer_json(tiny, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    HubTokenizer(BPE({"<s>": 0, "wrong": 1}, [])).save(str(path))
+    text = run("inspect", tiny("llama"), "--tokenizer", path).stdout
+    assert "tokenizer.json token 1 is 'wrong' and '</s>'" in " ".join(text.split())
+    document = json.loads(run("inspect", tiny("llama"), "--tokenizer", path, "--json").stdout)
+    assert document["tokenizer_differences"] == ["token 1 is 'wrong' and '</s>'"]
+    path.write_text("{")
+    assert "tokenizer.json" in run("inspect", tiny("llama"), "--tokenizer", path, code=1).stderr
 
 
 def test_inspect_says_why_a_model_is_none_that_we_can_run(tiny, monkeypatch):
