@@ -141,6 +141,10 @@ class LlamaContext:
         """
         new = self._checked(tokens)
         self._require_open()
+        require(
+            on_hidden is None or self._hidden is not None,
+            "on_hidden needs a context that was opened with taps",
+        )
         if len(new) > self.capabilities.n_ctx:
             raise ContextFull(
                 f"{len(new)} tokens do not fit the context of {self.capabilities.n_ctx}; "

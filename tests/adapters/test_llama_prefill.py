@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from adapters.errors import ConfigError
 from adapters.target import HiddenRows, HiddenTaps
 from tests.adapters.tiny_context import ATTENTION, PROMPT, TinyModel, grow, letters
 
@@ -104,3 +105,10 @@ def test_tokens_may_come_as_an_array(tiny_model: Models) -> None:
     context.prefill(np.array(PROMPT, np.int64).tolist())
     assert context.prefill(tuple(PROMPT)) == len(PROMPT) - 1
     model.expect_state(context, PROMPT)
+
+
+def test_hidden_rows_of_a_prompt_need_taps(tiny_model: Models) -> None:
+    context = tiny_model("llama").open()
+    with pytest.raises(ConfigError, match="needs a context that was opened with taps"):
+        context.prefill(FIRST, on_hidden=lambda start, rows: None)
+    assert context.prefill(FIRST) == 0
