@@ -164,7 +164,10 @@ class LlamaContext:
             len(tokens) > 0,
             "there are no tokens to decode; give at least one (a BOS token will do)",
         )
-        array = np.asarray(tokens, dtype=np.int64)
+        array = np.asarray(tokens)
+        require(
+            array.dtype.kind in "iu" and array.ndim == 1, f"tokens must be whole numbers, got {tokens[:4]!r}"
+        )
         wrong = array[(array < 0) | (array >= self.capabilities.n_vocab)]
         require(
             len(wrong) == 0,

@@ -20,7 +20,7 @@ from adapters.settings import require
 from orchestrator.assembly import DraftArgument, Parts, assemble
 from orchestrator.config import CALL_OPTIONS, Config, override
 from orchestrator.drafters.none import NoDrafter
-from orchestrator.errors import EngineBusy, PilotfishError
+from orchestrator.errors import ConfigError, EngineBusy, PilotfishError
 from orchestrator.planner import FixedPlanner
 from orchestrator.request import Chunk, Request, Result
 from orchestrator.run import Run
@@ -154,10 +154,14 @@ class Engine:
         call = {name: options.pop(name) for name in CALL_OPTIONS if name in options}
         if isinstance(call.get("stop"), str):
             call["stop"] = (call["stop"],)
-        for name in ("stop", "stop_tokens"):
-            if name in call:
-                call[name] = tuple(call[name])
-        return Request(override(self.config.sampling, options), **call)
+        sampling = override(self.config.sampling, options)
+        try:
+            for name in ("stop", "stop_tokens"):
+                if name in call:
+                    call[name] = tuple(call[name])
+            return Request(sampling, **call)
+        except TypeError as error:
+            raise ConfigError(f"an option of the call has a value of the wrong type: {error}") from error
 
     def _run(self, tokens: list[int], request: Request) -> Run:
         self._require_open()
