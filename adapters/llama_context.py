@@ -29,6 +29,7 @@ from adapters.target import (
     IntArray,
     Rows,
     WalkLike,
+    common_length,
 )
 
 DEFAULT_N_CTX = 4096
@@ -89,9 +90,8 @@ class LlamaContext:
         params.type_k = GGMLQuantizationType[settings.type_k.upper()]
         params.type_v = GGMLQuantizationType[settings.type_v.upper()]
         params.offload_kqv = settings.offload_kqv
-        if (
-            self._taps.post_norm
-        ):  # pooled rows would be none of a token; else the model's own default is quieter
+        if self._taps.post_norm:
+            # a pooled row would belong to no token; without taps, naming a type only makes llama.cpp warn
             params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE
         params.kv_unified = True  # trees share their prefix
         params.swa_full = True  # a recycled sliding-window cell could not be rolled back
@@ -183,9 +183,7 @@ class LlamaContext:
         return self._n_batch
 
     def _keep_prefix(self, tokens: IntArray) -> int:
-        n = min(len(tokens), self.n_past)
-        different = np.flatnonzero(tokens[:n] != self._kv[:n])
-        self.truncate(int(different[0]) if len(different) else n)
+        self.truncate(common_length(tokens, self.tokens))
         return self.n_past
 
     def _append(self, tokens: IntArray, on_hidden: Callable[[int, HiddenRows], None] | None) -> None:

@@ -65,6 +65,13 @@ class Rows(NamedTuple):
     hidden: HiddenRows | None = None
 
 
+def common_length(a: IntArray, b: IntArray) -> int:
+    """How many tokens `a` and `b` have in common from the start."""
+    n = min(len(a), len(b))
+    different = np.flatnonzero(a[:n] != b[:n])
+    return int(different[0]) if len(different) else n
+
+
 class DraftLike(Protocol):
     """A tree of guesses: `tokens [n]`, `parents [n]` (-1 = the root, else a smaller index)."""
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from adapters.target import FloatArray, IntArray
+from adapters.target import FloatArray, IntArray, common_length
 from orchestrator.context import Context
 from orchestrator.draft import Draft
 from orchestrator.drafters.base import Drafter
@@ -102,8 +102,7 @@ class ModelDrafter(Drafter):
         # the newest token is always read again: only a decode gives its logits
         cached = self._model.tokens[self._n_agreed : len(context) - 1]
         actual = np.asarray(context.tokens[self._n_agreed : self._n_agreed + len(cached)], np.int32)
-        different = np.flatnonzero(cached != actual)
-        self._n_agreed += int(different[0]) if len(different) else len(cached)
+        self._n_agreed += common_length(cached, actual)
         self._model.truncate(self._n_agreed)
         self._n_agreed = self._model.n_past
 
