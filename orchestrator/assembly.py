@@ -7,6 +7,7 @@ from typing import Any
 
 from adapters.llama_context import LlamaContext
 from adapters.llama_model import LlamaModel
+from adapters.settings import ModelSettings
 from adapters.tokenizer import Tokenizer
 from orchestrator.config import Config
 from orchestrator.drafters.base import Drafter
@@ -15,13 +16,17 @@ from orchestrator.drafters.registry import build_drafter
 from orchestrator.drafters.setup import Setup
 from orchestrator.errors import ConfigError, UnsupportedTarget
 
+TargetArgument = str | Path | LlamaModel  # a loaded model may serve several engines at once
 # what users may give as a draft: a model, a drafter of their own, or a function (tokens, budget)
 DraftArgument = str | Path | Drafter | Callable[..., Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that an engine runs on. note: why the method is not the one that was asked for."""
+    """Everything that an engine runs on.
+
+    note: why the method is not the one that was asked for. shared: the model is somebody else's to close.
+    """
 
     model: LlamaModel
     context: LlamaContext
@@ -29,32 +34,52 @@ class Parts:
     drafter: Drafter
     config: Config
     note: str = ""
+    shared: bool = False
 
     def close(self) -> None:
         self.drafter.close()
-        self.model.close()
+        if self.shared:
+            self.context.close()
+        else:
+            self.model.close()
 
 
 Resolve = Callable[[str | Path], Path]  # a model's name to its file
 
 
 def assemble(
-    target: str | Path, draft: DraftArgument, method: str, config: Config, resolve: Resolve
+    target: TargetArgument, draft: DraftArgument, method: str, config: Config, resolve: Resolve
 ) -> Parts:
-    """Load the target and open it for `method`."""
-    model = LlamaModel(resolve(target), config.model)
+    """Load the target, unless it is loaded already, and open it for `method`."""
+    shared = isinstance(target, LlamaModel)
+    model = (
+        _loaded(target, config)
+        if isinstance(target, LlamaModel)
+        else LlamaModel(resolve(target), config.model)
+    )
     drafter = None
     try:
         name, note = choose_method(method, draft, model)
         drafter = _drafter(name, draft, model, config, resolve)
         leaves = max(config.context.n_seq_max, 1 if model.no_rollback else drafter.leaves)
         context = LlamaContext(model, replace(config.context, n_seq_max=leaves), drafter.taps)
-        return Parts(model, context, Tokenizer(model), drafter, config, note)
+        return Parts(model, context, Tokenizer(model), drafter, config, note, shared)
     except BaseException:
         if drafter is not None:
             drafter.close()
-        model.close()
+        if not shared:
+            model.close()
         raise
+
+
+def _loaded(model: LlamaModel, config: Config) -> LlamaModel:
+    model.require_open()
+    if config.model not in (model.settings, ModelSettings()):
+        raise ConfigError(
+            f"{model.path.name} is loaded already, with settings of its own; "
+            "leave n_gpu_layers, use_mmap and the like out, or give the file's path"
+        )
+    return model
 
 
 def choose_method(method: str, draft: DraftArgument, model: LlamaModel) -> tuple[str, str]:

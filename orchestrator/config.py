@@ -12,7 +12,8 @@ from typing import Any
 from adapters.settings import ContextSettings, ModelSettings, require
 from orchestrator.errors import ConfigError
 from orchestrator.sampling import Sampling
-from orchestrator.verify import RULES
+from orchestrator.synthetic import synthetic
+from orchestrator.verify import RULES, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class SpeculationSettings:
     rule: coupled, rejection or block (orchestrator.verify). max_draft: tokens drafted per round, None =
     the method's own default. ngram_min: tokens that must match in prompt lookup. draft_p_min: a draft
     model stops drafting at the first token that it gives less probability. draft_n_gpu_layers: layers
-    of the draft model on the GPU, None = as the target.
+    of the draft model on the GPU, None = as the target. synthetic_accept: a what-if study: drafted tokens
+    are accepted with this probability, whatever the target thinks of them. THE TEXT IS THEN INVALID.
     """
 
     rule: str = "coupled"
@@ -30,6 +32,7 @@ class SpeculationSettings:
     ngram_min: int = 2
     draft_p_min: float = 0.0
     draft_n_gpu_layers: int | None = None
+    synthetic_accept: float | None = None
 
     def __post_init__(self) -> None:
         require(self.rule in RULES, f"rule must be one of {', '.join(RULES)}, got {self.rule!r}")
@@ -38,7 +41,26 @@ class SpeculationSettings:
             f"max_draft must be >= 1 (method='none' drafts nothing), got {self.max_draft}",
         )
         require(self.ngram_min >= 1, f"ngram_min must be >= 1, got {self.ngram_min}")
+        rate = self.synthetic_accept
+        require(
+            rate is None or 0 <= rate <= 1, f"synthetic_accept must be a rate between 0 and 1, got {rate}"
+        )
+        require(
+            rate is None or self.rule == "coupled",
+            f"synthetic_accept takes the place of a rule; drop {self.rule!r}",
+        )
         require(0 <= self.draft_p_min <= 1, f"draft_p_min must be between 0 and 1, got {self.draft_p_min}")
+
+    @property
+    def verify(self) -> Rule:
+        """What checks a draft."""
+        return RULES[self.rule] if self.synthetic_accept is None else synthetic(self.synthetic_accept)
+
+    @property
+    def invalid_text(self) -> str:
+        """Why what comes out is no text of the model; empty in honest use."""
+        rate = self.synthetic_accept
+        return "" if rate is None else f"synthetic acceptance {rate:g}: the text is invalid"
 
 
 @dataclass(frozen=True, slots=True)

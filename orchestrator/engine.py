@@ -17,7 +17,7 @@ from adapters.chat import ChatTemplate, Message
 from adapters.grammar import LlamaGrammar
 from adapters.models import resolve_model
 from adapters.settings import require
-from orchestrator.assembly import DraftArgument, Parts, assemble
+from orchestrator.assembly import DraftArgument, Parts, TargetArgument, assemble
 from orchestrator.config import CALL_OPTIONS, Config, override
 from orchestrator.drafters.none import NoDrafter
 from orchestrator.errors import ConfigError, EngineBusy, PilotfishError
@@ -50,7 +50,7 @@ class Engine:
     @classmethod
     def load(
         cls,
-        target: str | Path,
+        target: TargetArgument,
         draft: DraftArgument = None,
         method: str = "auto",
         *,
@@ -63,7 +63,8 @@ class Engine:
         """Load a target and what drafts for it.
 
         target: a GGUF's path, a preset (`smollm2`), or `owner/repo:QUANT` on the Hugging Face Hub
-        (fetched with `revision`, `token`, `local_files_only`). draft: a smaller GGUF named in the same
+        (fetched with `revision`, `token`, `local_files_only`), or a loaded LlamaModel, which several engines
+        may share and whoever loaded it closes. draft: a smaller GGUF named in the same
         ways, a Drafter, or a function `(tokens, budget) -> tokens`. method: auto, none, lookup, model or
         an installed one. progress(done, total): called while a preset's file is being made.
         settings: any field of orchestrator.config.Config, flat.
@@ -148,6 +149,15 @@ class Engine:
         if run is not None:
             run.cancel()
 
+    def forget(self) -> None:
+        """Empty the caches of earlier requests: the next one reads its whole prompt, as the first did."""
+        self._refuse_in_callback("forget")
+        with self._lock:
+            self._require_open()
+            self._current = None  # a stream in progress cannot go on without its cache
+            self.target.truncate(0)
+            self.drafter.forget()
+
     # -- inside ----------------------------------------------------------------------------------
 
     def _request(self, options: dict[str, Any]) -> Request:
@@ -186,10 +196,11 @@ class Engine:
                 speculation.max_draft or drafter.max_draft, self.target.capabilities.max_leaves
             ),
             rule=speculation.rule,
+            verify=speculation.verify,
             decoder=self.tokenizer.decoder(),
             is_end=self.tokenizer.is_end,
             grammar=grammar,
-            note=self.note,
+            note=speculation.invalid_text or self.note,
         )
 
     def acquire(self, run: Run, *, first: bool) -> None:
@@ -218,13 +229,16 @@ class Engine:
     def close(self) -> None:
         """Free models and memory; the engine cannot be used again."""
         self.cancel()
-        if self._owner == threading.get_ident():
-            raise EngineBusy(
-                "close() was called from a callback of its own request; return False there first"
-            )
+        self._refuse_in_callback("close")
         with self._lock:  # a round in another thread ends first
             self._closed = True
             self._parts.close()
+
+    def _refuse_in_callback(self, method: str) -> None:
+        if self._owner == threading.get_ident():
+            raise EngineBusy(
+                f"{method}() was called from a callback of its own request; return False there first"
+            )
 
     def __enter__(self) -> "Engine":
         return self

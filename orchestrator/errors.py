@@ -7,7 +7,8 @@
     ├── ConfigError             a setting that does not exist or has an impossible value
     ├── UnsupportedTarget       this target cannot be used with this method
     ├── DrafterError            a drafter raised, or proposed something that is no draft
-    └── EngineBusy              the engine is generating for somebody else
+    ├── EngineBusy              the engine is generating for somebody else
+    └── BenchError              a benchmark, or a system it compares with, cannot be run
 
 A user catches the base:
 
@@ -47,8 +48,13 @@ class EngineBusy(PilotfishError):
     """The engine is generating for another thread, or a newer request has replaced this one."""
 
 
+class BenchError(PilotfishError):
+    """A benchmark cannot be run: its prompts, its figures, or a system that it compares with."""
+
+
 __all__ = [
     "AdapterError",
+    "BenchError",
     "ChatTemplateError",
     "ConfigError",
     "ContextFull",

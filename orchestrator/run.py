@@ -13,7 +13,7 @@ from orchestrator.request import Chunk, Request, Result
 from orchestrator.sampler import Grammar, Sampler
 from orchestrator.stats import Stats
 from orchestrator.text import Decoder, TextStream
-from orchestrator.verify import RULES
+from orchestrator.verify import RULES, Rule
 
 
 class Run:
@@ -28,11 +28,13 @@ class Run:
         drafter: Drafter,
         planner: Planner,
         rule: str,
+        verify: Rule | None = None,
         decoder: Decoder,
         is_end: Callable[[int], bool],
         grammar: Grammar | None = None,
         note: str = "",
     ) -> None:
+        """rule: how drafts are checked. verify: what checks them, if not the rule of that name."""
         self._request, self._target, self._drafter = request, target, drafter
         self._ends = EndTokens(is_end, request.stop_tokens).__getitem__
         sampler = Sampler(request.sampling, prompt, grammar, coupled=rule == "coupled")
@@ -41,7 +43,7 @@ class Run:
         self._cancelled = threading.Event()
         limits = Limits(request.max_tokens, self._ends, self._watch)
         self._loop = Loop(
-            target, drafter, planner, RULES[rule], self._context, limits, self._cancelled.is_set
+            target, drafter, planner, verify or RULES[rule], self._context, limits, self._cancelled.is_set
         )
         self._parts: list[str] = []
         self._fresh: list[str] = []

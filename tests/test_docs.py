@@ -61,3 +61,22 @@ def test_the_readme_names_every_command_and_method():
 def test_the_two_commands_of_the_readme_are_there():
     assert 'pip install ".[demo]" && pilotfish demo' in README
     assert 'pip install -e ".[dev]" && pytest' in README
+
+
+def test_reproducing_the_figures_calls_commands_that_exist(tmp_path):
+    from orchestrator.cli import main as cli
+
+    stub = tmp_path / "pilotfish"
+    log = tmp_path / "calls"
+    stub.write_text(f"""#!/bin/sh\nprintf '%s\\n' "$@" '' >>{log}\n""")
+    stub.chmod(0o755)
+    results = tmp_path / "RESULTS.md"
+    tools = {"LLAMA_SERVER": str(stub), "LLAMA_BENCH": str(stub), "RESULTS": str(results)}
+    environment = {**os.environ, **tools, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = ["bash", str(ROOT / "bench" / "reproduce.sh"), str(tmp_path / "out")]
+    subprocess.run(script, env=environment, check=True, capture_output=True, timeout=60)
+    calls = [call.split("\n") for call in log.read_text().strip().split("\n\n")]
+    assert len(calls) >= 9 and results.exists()
+    for name, *arguments in calls[:-1]:
+        cli.get_command(click.Context(cli), name).make_context(name, arguments)
+    assert calls[-1][:2] == ["bench", "results"]

@@ -33,7 +33,7 @@ Ctrl-C  stop the answer; at the prompt: leave"""
 @click.option("--system", metavar="TEXT", callback=checked_text, help="System message.")
 @max_tokens_option(1024)
 @method_option
-@engine_options
+@engine_options()
 def chat(model: str, system: str | None, max_tokens: int, **options: Any) -> None:
     """Talk with a model. /help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves."""
     if isinstance(sys.stdin, io.TextIOWrapper):

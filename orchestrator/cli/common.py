@@ -27,8 +27,8 @@ _HUB = (
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a model on the Hub."),
     click.option("--offline", is_flag=True, help="Use what the Hub's cache holds; no network."),
 )
+_DRAFT = click.option("--draft", metavar="MODEL", help="A smaller model of the same vocabulary that drafts.")
 _ENGINE = (
-    click.option("--draft", metavar="MODEL", help="A smaller model of the same vocabulary that drafts."),
     click.option("--max-draft", type=int, metavar="N", help="Tokens drafted per round."),
     click.option("--ngram-min", type=int, metavar="N", help="Tokens that must match in prompt lookup."),
     click.option("--rule", help="How drafts are checked: coupled (default), rejection or block."),
@@ -68,7 +68,13 @@ def _decorated(*decorators: Callable[[Command], Command]) -> Callable[[Command],
 
 
 hub_options = _decorated(*_HUB)
-engine_options = _decorated(*_ENGINE, *_HUB)
+
+
+def engine_options(*, draft: bool = True) -> Callable[[Command], Command]:
+    """Options that make an engine. draft: with `--draft`."""
+    return _decorated(*((_DRAFT,) if draft else ()), *_ENGINE, *_HUB)
+
+
 method_option = click.option("--method", default="auto", show_default=True, help="auto, none, lookup, model.")
 
 
@@ -111,19 +117,25 @@ def load_engine(
 
     defaults: settings that the command prefers to those of Config.
     """
-    from orchestrator.cli.assignments import parse_assignments
     from orchestrator.config import Config
     from orchestrator.engine import Engine
+
+    settings = {**defaults, **given_settings(assignments, **given)}
+    Config.of(**settings)  # before a model is made or fetched in vain
+    path = find_model(model, revision, offline)
+    return Engine.load(path, draft and find_model(draft, offline=offline), method, **settings)
+
+
+def given_settings(assignments: tuple[str, ...] = (), **given: Any) -> dict[str, Any]:
+    """Settings by name from options of their own (None: left out) and from `--set`."""
+    from orchestrator.cli.assignments import parse_assignments
 
     settings = {name: value for name, value in given.items() if value is not None}
     for name, value in parse_assignments(assignments).items():
         if name in settings:
             raise ConfigError(f"{name} is given by --set and by its own option; leave one of them out")
         settings[name] = value
-    settings = {**defaults, **settings}
-    Config.of(**settings)  # before a model is made or fetched in vain
-    path = find_model(model, revision, offline)
-    return Engine.load(path, draft and find_model(draft, offline=offline), method, **settings)
+    return settings
 
 
 def read_text(path: Path) -> str:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @max_tokens_option(256)
 @json_option("text, tokens, finish_reason, stats")
 @method_option
-@engine_options
+@engine_options()
 def generate(
     model: str,
     prompt: str | None,

@@ -35,5 +35,8 @@ class Drafter(ABC):
         The context already holds the tokens of the walk.
         """
 
+    def forget(self) -> None:  # noqa: B027
+        """Drop what is cached of earlier requests."""
+
     def close(self) -> None:  # noqa: B027
         """Give back what the drafter holds; it is not used again."""

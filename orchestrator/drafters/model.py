@@ -113,6 +113,10 @@ class ModelDrafter(Drafter):
             return row[: self._n_vocab]
         return np.concatenate([row, np.full(missing, -np.inf, np.float32)])
 
+    def forget(self) -> None:
+        self._model.truncate(0)
+        self._n_agreed = 0
+
     def close(self) -> None:
         if self._close is not None:
             self._close()

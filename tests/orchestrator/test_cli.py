@@ -82,7 +82,6 @@ def test_help_loads_neither_llama_cpp_nor_torch_nor_numpy():
         (["quantize", "nope.gguf", "Q4_0"], "no model 'nope.gguf'"),
         (["quantize", "MODEL", "Q4_00"], "no type 'Q4_00'; did you mean Q4_0?"),
         (["quantize", "MODEL", "Q8_0", "-o", "MODEL"], "is the source itself"),
-        (["bench", "MODEL", "--method", "lookup", "--draft", "MODEL"], "does not use draft="),
         (["demo", "--model", "MODEL"], "do not fit the context of 512"),
     ],
 )
@@ -107,7 +106,7 @@ def test_an_error_is_a_line_on_stderr_and_exit_code_1(tiny, args, message):
         (["generate", "m", "--file", "nowhere.txt"], "'nowhere.txt' does not exist"),
         (["generate", "m", "--file", "LATIN1"], "not UTF-8 text"),
         (["generate", "m", "x\udce9"], "not UTF-8 text at character 1"),
-        (["bench", "m", "--runs", "0"], "0 is not in the range"),
+        (["bench", "--repeats", "0"], "0 is not in the range"),
         (["quantize", "m", "Q4_0", "--threads", "0"], "0 is not in the range"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Claims about `inspect`, `quantize`, `bench` and `demo`."""
+"""Claims about `inspect`, `quantize` and `demo`."""
 
 import json
 import os
@@ -94,43 +94,6 @@ def test_the_copy_of_a_model_that_is_no_file_of_ours_goes_to_the_current_folder(
     run("quantize", "owner/repository", "Q8_0")
     run("quantize", "smollm2:Q4_1", "Q8_0")
     assert {path.name for path in tmp_path.iterdir()} == {f"{model.stem}-Q8_0.gguf", "smollm2-Q8_0.gguf"}
-
-
-def test_bench_compares_every_method_on_every_prompt(model, tmp_path):
-    file = tmp_path / "prompt.txt"
-    file.write_text("one two three one two\n")
-    args = ["bench", model, "--prompt", "the cat", "--prompt-file", file, "--runs", 2, "--max-tokens", 12]
-    methods = ["--method", "lookup", "--method", "model", "--draft", model, *SINGLE]
-    result = run(*args, *methods, "--json")
-    document = json.loads(result.stdout)
-    found = [(row["method"], row["prompt"]) for row in document["results"]]
-    assert found == [(m, p) for m in ("lookup", "model") for p in ("the cat", "one two three one two")]
-    for row in document["results"]:
-        assert row["identical"] and row["divergence"] is None and row["n_tokens"] == 12
-        assert 0 < row["tok_s"]["low"] <= row["tok_s"]["median"] <= row["tok_s"]["high"]
-    assert document["results"][2]["tau"] > 1.5
-    assert "lookup: prompt 1 of 2 ...\n" in result.stderr
-
-
-def test_bench_has_prompts_of_its_own_and_a_table_for_people(model):
-    lines = run("bench", model, "--runs", 1, "--max-tokens", 4, *SINGLE).stdout.splitlines()
-    assert lines[0].split()[:2] == ["prompt", "method"] and len(lines) == 4
-    assert all(line.endswith("yes") for line in lines[1:])
-
-
-def test_bench_can_sample_with_the_same_noise_on_both_sides(model):
-    args = ["bench", model, "--runs", 1, "--max-tokens", 24, "--prompt", "the cat", "--json", *SINGLE]
-    for option in (["--temperature", "0.9"], ["--set", "temperature=0.9"]):
-        assert json.loads(run(*args, *option).stdout)["results"][0]["identical"]
-
-
-def test_bench_says_how_close_the_call_was_where_texts_part(model):
-    # rejection sampling draws anew, so its text is another one
-    args = ["bench", model, "--runs", 1, "--max-tokens", 40, "--prompt", "the cat", "--temperature", "2"]
-    args += ["--rule", "rejection", "--draft", model, *SINGLE]
-    result = run(*args)
-    assert "the cat (model): the texts part after" in result.stdout and "apart" in result.stdout
-    assert run(*args, "--json").stdout.count('"gap"') == 1
 
 
 @pytest.mark.parametrize("template", ["chat", "base"])
