@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from orchestrator.bench.costs import Curve
+from orchestrator.bench.score import CurveOf
 from orchestrator.bench.trial import Trial
 
 TOLERANCE = 0.1  # of the reference's speed: what sampling, text and a noisy machine may cost
@@ -16,14 +16,17 @@ TOLERANCE = 0.1  # of the reference's speed: what sampling, text and a noisy mac
 Check = dict[str, Any]
 
 
-def against_bare_decodes(baseline: str, plain_tok_s: float, curve: Curve) -> Check:
-    """One-row decodes on the contexts that plain decoding left behind, between its runs."""
+def against_bare_decodes(baseline: str, trials: Sequence[Trial], curve: CurveOf) -> Check:
+    """One-row decodes on the contexts that plain decoding left behind, between its runs; suite by suite."""
+    n_tokens = sum(trial.n_timed for trial in trials)
+    known = [(trial, curve(trial.task.suite)) for trial in trials]
+    bare_ms = sum(trial.n_timed * bare.at(1) for trial, bare in known if bare is not None)
     return _check(
         baseline,
-        plain_tok_s,
+        n_tokens / sum(trial.seconds for trial in trials),
         "bare decodes",
-        1e3 / curve.at(1),
-        f"{curve.n_samples} decodes of one row with about {curve.n_past} tokens in the cache, nothing else",
+        1e3 * n_tokens / bare_ms,
+        "decodes of one row after each text, nothing else; medians by suite, weighed like the texts",
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from typing import Any
 
 from adapters.cpu import usable_cores
@@ -122,9 +122,10 @@ class Bench:
         return list(speed.samples)
 
     def _depth(self) -> int:
-        """A typical context length of this run."""
+        """The mean context length of this run, in the middle of its answers: cost grows with it linearly."""
         prompter = self._groups[0].prompter
-        return int(median(len(prompter.prompt(question, ())) for question in self._questions))
+        lengths = [len(prompter.prompt(question, ())) for question in self._questions]
+        return int(mean(lengths)) + self._max_tokens // 2
 
     def _check(self, baseline: str, tok_s: Sequence[float]) -> None:
         speed = side(timed(self._groups[0].plain.trials.values()))["tok_s"]

@@ -7,6 +7,7 @@ contexts and the same minutes of the machine as the speeds. Knows the Target pro
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -45,16 +46,14 @@ class Curve:
         slope = (self.ms[-1] - self.ms[-2]) / (self.rows[-1] - self.rows[-2])
         return self.ms[-1] + max(0.0, slope) * (rows - self.rows[-1])
 
-    def oracle_tok_s(self, histogram: Mapping[int, int]) -> float:
-        """Speed of a perfect drafter whose rounds emit as many tokens as ours: it drafts in no time, and
+    def oracle_ms(self, histogram: Mapping[int, int]) -> float:
+        """Time of a perfect drafter whose rounds emit as many tokens as ours: it drafts in no time, and
         nothing in vain, so a round that emits n tokens is one decode of n rows."""
-        seconds = sum(count * self.at(n) for n, count in histogram.items()) / 1e3
-        return sum(n * count for n, count in histogram.items()) / seconds if seconds else 0.0
+        return sum(count * self.at(n) for n, count in histogram.items())
 
-    @property
-    def ceiling_tok_s(self) -> float:
-        """Speed of a drafter that is always right and drafts the best number: max of n / ms(n)."""
-        return max(1e3 * n / ms for n, ms in zip(self.rows, self.ms, strict=True))
+    def ceiling_ms(self, n_tokens: int) -> float:
+        """Time of a drafter that is always right and drafts the best number: n_tokens * min of ms(n) / n."""
+        return n_tokens * min(ms / n for n, ms in zip(self.rows, self.ms, strict=True))
 
     def as_dict(self, baseline: str) -> dict[str, Any]:
         return {
@@ -89,16 +88,18 @@ class CostMeter:
         most = min(can.max_rows, can.n_ctx - target.n_past - 1) if can.rollback else 0
         if most < 1:
             return
-        ms: dict[int, float] = {}
+        ms: dict[int, list[float]] = defaultdict(list)
         target.score(Draft())  # the first decode after something else is not like the others
         target.rollback()
-        for rows in (rows for rows in ROWS if rows <= most):
+        for rows in (
+            rows for rows in (*ROWS, 1, 1) if rows <= most
+        ):  # one row is what others are held against
             draft = Draft.chain([0] * (rows - 1), source="cost") if rows > 1 else Draft()
             begun = self.clock()
             target.score(draft)
-            ms[rows] = 1e3 * (self.clock() - begun)
+            ms[rows].append(1e3 * (self.clock() - begun))
             target.rollback()
-        self.samples[suite].append(Sample(ms, target.n_past))
+        self.samples[suite].append(Sample({rows: median(times) for rows, times in ms.items()}, target.n_past))
 
     def curve(self, suite: str | None = None) -> Curve | None:
         """The curve of one suite, None = of all; none where the target never had room or rollback."""

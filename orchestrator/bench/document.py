@@ -71,9 +71,9 @@ def entry(group: Group, lane: Lane, configuration: Configuration | None) -> Docu
         "baseline": group.plain.name,
         "settings": configuration.as_dict() if configuration else {},
         "invalid_text": invalid or None,
-        "overall": score(speeds, group.meter.curve()),
+        "overall": score(speeds, group.meter.curve),
         "suites": {
-            suite: score([p for p in speeds if p[0].task.suite == suite], group.meter.curve(suite))
+            suite: score([p for p in speeds if p[0].task.suite == suite], group.meter.curve)
             for suite in _suites(group.plain)
         },
         "identical": {"n": same, "of": len(pairs)},
@@ -109,10 +109,12 @@ def _divergence(lane: Lane, task: Task) -> Document:
 
 
 def _loops(pairs: Sequence[tuple[Trial, Trial]], group: Group) -> Document:
-    curve, kinds = group.meter.curve(), dict[bool, list[tuple[Trial, Trial]]]({True: [], False: []})
+    kinds: dict[bool, list[tuple[Trial, Trial]]] = {True: [], False: []}
     for pair in pairs:
         kinds[ends_in_a_loop(pair[0].tokens)].append(pair)
-    scores = {kind: score(speeds, curve) if (speeds := _timed(kinds[kind])) else None for kind in kinds}
+    scores = {
+        kind: score(speeds, group.meter.curve) if (speeds := _timed(kinds[kind])) else None for kind in kinds
+    }
     return {"n": len(kinds[True]), "of": len(pairs), "looping": scores[True], "others": scores[False]}
 
 
@@ -130,9 +132,9 @@ def _baseline(group: Group, configuration: Configuration) -> Document:
 def _checks(groups: Sequence[Group]) -> list[Check]:
     checks = []
     for group in groups:
-        plain, curve = side(timed(group.plain.trials.values())), group.meter.curve()
-        if plain["tok_s"] and curve:
-            checks.append(against_bare_decodes(group.plain.name, plain["tok_s"], curve))
+        trials = timed(group.plain.trials.values())
+        if trials and group.meter.curve() is not None:
+            checks.append(against_bare_decodes(group.plain.name, trials, group.meter.curve))
         for lane in group.others:
             pairs = _timed(_pairs(group, lane))
             if lane.name == PLAIN_SERVER and pairs:

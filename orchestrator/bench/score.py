@@ -5,7 +5,7 @@ its repeats. Means of per-prompt speeds stand beside them.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import mean, median
 from typing import Any
 
@@ -21,6 +21,7 @@ SPEEDS = (
 )
 
 Figures = dict[str, Any]
+CurveOf = Callable[[str], Curve | None]
 
 
 def side(trials: Sequence[Trial]) -> Figures:
@@ -42,8 +43,8 @@ def side(trials: Sequence[Trial]) -> Figures:
     }
 
 
-def score(pairs: Sequence[tuple[Trial, Trial]], curve: Curve | None) -> Figures:
-    """A configuration's figures over (plain, its own) trials, all of them timed."""
+def score(pairs: Sequence[tuple[Trial, Trial]], curve: CurveOf) -> Figures:
+    """A configuration's figures over (plain, its own) trials, all of them timed. curve: of each suite."""
     plain, own = side([trial for trial, _ in pairs]), side([trial for _, trial in pairs])
     return {
         "plain_tok_s": plain["tok_s"],
@@ -87,7 +88,7 @@ def _clusters(pairs: Sequence[tuple[Trial, Trial]]) -> list[Pair]:
     ]
 
 
-def _rounds(trials: Sequence[Trial], tok_s: float | None, curve: Curve | None) -> Figures:
+def _rounds(trials: Sequence[Trial], tok_s: float | None, curve: CurveOf) -> Figures:
     """What only rounds tell: tau, acceptance, where the time went, and how far we are from the best."""
     stats = [answer.stats for trial in trials for answer in trial.answers if answer.stats is not None]
     told = [answer for trial in trials for answer in trial.answers if answer.n_drafted]
@@ -100,12 +101,12 @@ def _rounds(trials: Sequence[Trial], tok_s: float | None, curve: Curve | None) -
         tells = bool(trials) and all(t.answers[0].n_accepted is not None for t in trials)
         tau = sum(len(t.tokens) for t in trials) / rounds if tells and rounds else None
         return _unknown_rounds() | {"tau": tau, "acceptance": acceptance}
-    oracle = curve.oracle_tok_s(histogram) if curve else None
+    oracle, ceiling = _limits(trials, curve)
     return {
         "tau": sum(s.n_tokens for s in stats) / sum(s.n_decodes for s in stats),
         "efficiency": tok_s / oracle if oracle else None,
         "oracle_tok_s": oracle,
-        "ceiling_tok_s": curve.ceiling_tok_s if curve else None,
+        "ceiling_tok_s": ceiling,
         "acceptance": acceptance,
         "acceptance_at": Stats(
             depths=_sum(s.depths for s in stats), accepted=_sum(s.accepted for s in stats)
@@ -113,6 +114,21 @@ def _rounds(trials: Sequence[Trial], tok_s: float | None, curve: Curve | None) -
         "histogram": {str(n): count for n, count in sorted(histogram.items())},
         "split": _split(stats),
     }
+
+
+def _limits(trials: Sequence[Trial], curve: CurveOf) -> tuple[float | None, float | None]:
+    """Speeds of the oracle and the ceiling, suite by suite: what rows cost depends on the context."""
+    n_tokens, oracle_ms, ceiling_ms = 0, 0.0, 0.0
+    for suite in {trial.task.suite for trial in trials}:
+        known = curve(suite)
+        if known is None:
+            return None, None
+        stats = [a.stats for t in trials if t.task.suite == suite for a in t.answers if a.stats is not None]
+        emitted = sum(s.n_tokens for s in stats)
+        n_tokens += emitted
+        oracle_ms += known.oracle_ms(_sum(s.histogram for s in stats))
+        ceiling_ms += known.ceiling_ms(emitted)
+    return 1e3 * n_tokens / oracle_ms, 1e3 * n_tokens / ceiling_ms
 
 
 def _unknown_rounds() -> Figures:

@@ -55,8 +55,8 @@ def test_a_curve_is_medians_and_is_read_between_and_beyond_its_points():
     curve = Curve.of(samples)
     assert curve.ms == (10.0, 19.0)
     assert (curve.at(1), curve.at(3), curve.at(4), curve.at(6)) == pytest.approx((10.0, 16.0, 19.0, 25.0))
-    assert curve.ceiling_tok_s == pytest.approx(4e3 / 19)
-    assert curve.oracle_tok_s({1: 2, 4: 3}) == pytest.approx(14e3 / (2 * 10 + 3 * 19))
+    assert curve.ceiling_ms(100) == pytest.approx(100 * 19 / 4)
+    assert curve.oracle_ms({1: 2, 4: 3}) == pytest.approx(2 * 10 + 3 * 19)
 
 
 def test_an_interval_is_a_point_where_every_prompt_gives_the_same_ratio():
