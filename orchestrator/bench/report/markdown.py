@@ -5,9 +5,10 @@ Knows headings, pipes and bullets; the figures come as text.
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
-from orchestrator.bench.report.cells import UNKNOWN, rounded
+from orchestrator.bench.report.cells import HEADINGS, UNKNOWN, rounded, score_cells
 from orchestrator.bench.report.facts import (
     configuration_facts,
     divergence_lines,
@@ -34,8 +35,26 @@ NO_LOSS = "None: no interval lies wholly below plain decoding, or below a peer."
 
 
 def markdown(documents: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> str:
-    """A page called `title` with one section for each (title, document)."""
-    return "\n\n".join([f"# {title}", *(_section(name, document) for name, document in documents)]) + "\n"
+    """A page called `title`: all overall figures, where there are several documents, then one section for
+    each (title, document)."""
+    sections = (_section(name, document) for name, document in documents)
+    return "\n\n".join([f"# {title}", *_summary(documents), *sections]) + "\n"
+
+
+def _summary(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    if len(documents) < 2:
+        return []
+    rows = [
+        (f"{name}: {name_of(one)}", *score_cells(one["overall"]))
+        for name, document in documents
+        for one in entrants(document)
+    ]
+    return ["## Summary", grid([("run: configuration", *HEADINGS), *rows])]
+
+
+def _command(argv: Sequence[str]) -> str:
+    """The command of a run, with files by their names: the folders are those of one machine."""
+    return shlex.join(PurePath(part).name if PurePath(part).is_absolute() else part for part in argv)
 
 
 def grid(rows: Sequence[Sequence[str]]) -> str:
@@ -68,7 +87,7 @@ def _section(name: str, document: Mapping[str, Any]) -> str:
         "### Protocol",
         bullets(_protocol(document["protocol"])),
         "### Command",
-        f"```\n{shlex.join(document['provenance']['argv'])}\n```",
+        f"```\n{_command(document['provenance']['argv'])}\n```",
     ]
     return "\n\n".join(part for part in parts if part)
 

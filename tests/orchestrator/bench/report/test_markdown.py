@@ -21,7 +21,7 @@ def part(page: str, heading: str) -> str:
 def test_each_document_is_a_section_of_the_page() -> None:
     page = markdown([("Small model", document()), ("Large model", document())], "Results")
     headings = [line for line in page.splitlines() if line.startswith(("# ", "## "))]
-    assert headings == ["# Results", "## Small model", "## Large model"]
+    assert headings == ["# Results", "## Summary", "## Small model", "## Large model"]
 
 
 def test_losses_have_a_section_that_names_configuration_suite_and_figure() -> None:
@@ -84,3 +84,20 @@ def test_skipped_prompts_and_their_reasons_are_on_the_page() -> None:
     assert "- Skipped: rag/07 (plain): does not fit" in markdown(
         [("One", document(skipped=[gap]))], "Results"
     )
+
+
+def test_several_documents_begin_with_all_overall_figures() -> None:
+    page = markdown([("One", document()), ("Two", document(peers=[peer("server")]))], "Results")
+    summary = part(page, "## Summary")
+    assert [row.split(" | ")[0] for row in summary.splitlines() if row.startswith("|")][2:] == [
+        "| One: lookup",
+        "| Two: lookup",
+        "| Two: server",
+    ]
+    assert "## Summary" not in markdown([("One", document())], "Results")
+
+
+def test_a_command_names_files_and_no_folders_of_the_machine() -> None:
+    argv = ["/home/me/bin/pilotfish", "bench", "--suite", "bench/prompts", "--out", "/data/a.json"]
+    page = markdown([("One", document(provenance=provenance(argv=argv)))], "Results")
+    assert "pilotfish bench --suite bench/prompts --out a.json" in page and "/home" not in page
