@@ -309,6 +309,11 @@ class LlamaContext:
         row: FloatArray = self._rows(1)[0]
         return row
 
+    def synchronize(self) -> None:
+        """Wait for the device: a prefill has no result that it would have to hand over."""
+        self._require_open()
+        self._lib.llama_synchronize(self._ctx)
+
     # -- llama.cpp -------------------------------------------------------------------------------
 
     def _decode(self, *, post_norm: bool = False) -> None:

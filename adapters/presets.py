@@ -109,13 +109,13 @@ def describe_preset(name: str) -> str:
     return f"{preset.title}, {type} ({origin}); licence: {preset.licence}"
 
 
-def cache_folder() -> Path:
-    """Where made models are kept: $PILOTFISH_CACHE/models, else in the user's cache folder."""
+def cache_folder(name: str = "models") -> Path:
+    """Where made things are kept: $PILOTFISH_CACHE/NAME, else in the user's cache folder."""
     import platformdirs
 
     chosen = os.environ.get("PILOTFISH_CACHE")
     root = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("pilotfish")
-    folder = root / "models"
+    folder = root / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -12,10 +12,11 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -33,6 +34,9 @@ _IMATRIX_FILES = _IMATRIX_TENSORS | {"IQ2_M", "IQ3_XS", "Q2_K_S"}
 _UNMAKEABLE_FILES = {"GUESSED", "NVFP4"}  # names that the quantizer itself does not take
 _UNMAKEABLE_TENSORS = {"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"}
 _EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
+
+UNQUANTIZED = ("F32", "F16", "BF16")
+NO_TYPES: Mapping[str, str] = MappingProxyType({})
 
 _STEP = re.compile(r"\[ *(\d+)/ *(\d+)\]")
 _SIZE = re.compile(r"quant size *= *([\d.]+) MiB")
@@ -77,6 +81,7 @@ def quantize(
     *,
     token_embedding_type: str | None = None,
     output_tensor_type: str | None = None,
+    tensor_types: Mapping[str, str] = NO_TYPES,
     n_threads: int | None = None,
     allow_requantize: bool = True,
     progress: Progress | None = None,
@@ -84,12 +89,12 @@ def quantize(
 ) -> QuantizeReport:
     """Write `source` as `type` to `target`, which appears complete or not at all.
 
-    `progress` is called in the calling thread. An exception in it, and Ctrl-C, stop the quantizer
-    at its next tensor. What cannot work raises an AdapterError before anything is written, what
-    llama.cpp fails at a ModelLoadError with its reason.
+    `tensor_types`: of single tensors, by name. `progress` is called in the calling thread. An exception
+    in it, and Ctrl-C, stop the quantizer at its next tensor. What cannot work raises an AdapterError
+    before anything is written, what llama.cpp fails at a ModelLoadError with its reason.
     """
     started = time.perf_counter()
-    _check_paths(source, target, overwrite)
+    check_paths(source, target, overwrite)
     facts, tensors = read_gguf(source), read_tensors(source)
     params = library().llama_model_quantize_default_params()
     params.nthread = n_threads or 0
@@ -97,6 +102,7 @@ def quantize(
     params.allow_requantize = allow_requantize
     params.max_buf_size = _MAX_BUFFER
     _set_tensor_types(params, tensors, token_embedding_type, output_tensor_type)
+    _set_overrides(params, type, tensors, tensor_types)
     _check_space(source, target, params)
     with new_gguf(target) as partial:
         _run(source, partial, params, progress)
@@ -115,7 +121,7 @@ def is_lossy(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
     return any(a.type_id != b.type_id and a.is_quantized and b.is_quantized for a, b in pairs)
 
 
-def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
+def check_paths(source: Path, target: Path, overwrite: bool) -> None:
     if not source.is_file():
         raise ModelNotFound(f"{source}: no such file")
     if not target.parent.is_dir():
@@ -157,6 +163,25 @@ def _set_tensor_types(
         params.token_embedding_type = _fitting(embedding, tensors, _EMBEDDINGS)
     if output is not None:
         params.output_tensor_type = _fitting(output, tensors, ("output.weight",))
+
+
+def _set_overrides(
+    params: Any, type: str, tensors: dict[str, Tensor], tensor_types: Mapping[str, str]
+) -> None:
+    """llama.cpp takes patterns, up to one without a name, and heeds them beside quantized types only."""
+    if not tensor_types:
+        return
+    if type.upper() in UNQUANTIZED:
+        raise AdapterError(f"single tensors have types of their own only beside a quantized type, not {type}")
+    unknown = [name for name in tensor_types if name not in tensors]
+    if unknown:
+        raise AdapterError(f"no tensor {unknown[0]!r} in this model, so it cannot be stored in another type")
+    override = library().llama_model_tensor_override
+    rows = [
+        override(f"^{re.escape(name)}$".encode(), _fitting(kind, tensors, (name,)))
+        for name, kind in tensor_types.items()
+    ]
+    params.tt_overrides = (override * (len(rows) + 1))(*rows)  # ctypes keeps the array alive in `params`
 
 
 def _fitting(name: str, tensors: dict[str, Tensor], targets: Iterable[str]) -> int:

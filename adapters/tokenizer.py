@@ -5,12 +5,18 @@ Knows one model's vocabulary; nothing of prompts, templates or stop strings.
 
 import codecs
 import ctypes
+import hashlib
 from collections.abc import Iterable
 
 from adapters.errors import AdapterError
 from adapters.llama_lib import library
 from adapters.llama_model import LlamaModel
 from adapters.settings import require
+
+_PROBE = (
+    "Hamburgefonstiv 0123456789  def f(x):\n\treturn x**2\n\n"
+    "naïve Ærøskøbing Привет 東京 \U0001f41f <|im_start|>"
+)
 
 
 class Tokenizer:
@@ -27,6 +33,7 @@ class Tokenizer:
         self.kind: int = lib.llama_vocab_type(vocab)  # llama_vocab_type: 1 SPM, 2 BPE, ...
         self._pieces: dict[int, bytes] = {}  # asked for every token that is emitted
         self._texts: dict[int, str | None] = {}
+        self._fingerprint = ""
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Token ids of `text`. add_special: with BOS/EOS as the model wants them. parse_special:
@@ -84,6 +91,14 @@ class Tokenizer:
         require(0 <= token < self.n_vocab, f"token {token} is not among the {self.n_vocab} of the vocabulary")
         text: bytes = self._lib.llama_vocab_get_text(self._model.vocab, token)
         return text.decode("utf-8", "replace")
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells vocabularies apart: their size, and how they split a text that most split differently."""
+        if not self._fingerprint:
+            ids = self.encode(_PROBE, add_special=False, parse_special=False)
+            self._fingerprint = f"{self.n_vocab}:{hashlib.sha256(repr(ids).encode()).hexdigest()[:16]}"
+        return self._fingerprint
 
     def is_end(self, token: int) -> bool:
         """Whether `token` ends a generation (EOS, end of turn, ...)."""

@@ -10,12 +10,16 @@ from adapters.llama_model import LlamaModel
 from adapters.settings import ModelSettings
 from adapters.tokenizer import Tokenizer
 from orchestrator.config import Config
+from orchestrator.cost.curve import CostCurve
+from orchestrator.cost.store import curve_key, curve_of, store_curve
 from orchestrator.drafters.base import Drafter
 from orchestrator.drafters.function import FunctionDrafter
 from orchestrator.drafters.registry import build_drafter
 from orchestrator.drafters.setup import Setup
 from orchestrator.errors import ConfigError, UnsupportedTarget
 
+DRAFT_MODEL_METHODS = ("model", "cascade")
+ADAPTIVE_METHODS = ("suffix", "cascade")  # and with them `auto`
 TargetArgument = str | Path | LlamaModel  # a loaded model may serve several engines at once
 # what users may give as a draft: a model, a drafter of their own, or a function (tokens, budget)
 DraftArgument = str | Path | Drafter | Callable[..., Any] | None
@@ -26,6 +30,7 @@ class Parts:
     """Everything that an engine runs on.
 
     note: why the method is not the one that was asked for. shared: the model is somebody else's to close.
+    curve: what decodes cost, where the planner asks; it is refined and kept.
     """
 
     model: LlamaModel
@@ -35,9 +40,12 @@ class Parts:
     config: Config
     note: str = ""
     shared: bool = False
+    curve: CostCurve | None = None
 
     def close(self) -> None:
         self.drafter.close()
+        if self.curve is not None:
+            store_curve(curve_key(self.context), self.curve)
         if self.shared:
             self.context.close()
         else:
@@ -59,17 +67,29 @@ def assemble(
     )
     drafter = None
     try:
-        name, note = choose_method(method, draft, model)
+        name, note = choose_method(method, draft, model, config.speculation.rule)
         drafter = _drafter(name, draft, model, config, resolve)
         leaves = max(config.context.n_seq_max, 1 if model.no_rollback else drafter.leaves)
         context = LlamaContext(model, replace(config.context, n_seq_max=leaves), drafter.taps)
-        return Parts(model, context, Tokenizer(model), drafter, config, note, shared)
+        curve = curve_of(context) if _is_adaptive(name, config) else None
+        return Parts(model, context, Tokenizer(model), drafter, config, note, shared, curve)
     except BaseException:
         if drafter is not None:
             drafter.close()
         if not shared:
             model.close()
         raise
+
+
+def _is_adaptive(method: str, config: Config) -> bool:
+    settings = config.speculation
+    if method == "none" or settings.planner == "fixed":
+        return False
+    # where guesses are drawn from q, dropping the unlikely ones would change the law of what comes out
+    lawful = settings.rule == "coupled" or method in ("suffix", "lookup")
+    if settings.planner == "adaptive" and not lawful:
+        raise ConfigError(f"planner='adaptive' with method={method!r} needs rule='coupled'")
+    return lawful and (settings.planner == "adaptive" or method in ADAPTIVE_METHODS)
 
 
 def _loaded(model: LlamaModel, config: Config) -> LlamaModel:
@@ -82,20 +102,23 @@ def _loaded(model: LlamaModel, config: Config) -> LlamaModel:
     return model
 
 
-def choose_method(method: str, draft: DraftArgument, model: LlamaModel) -> tuple[str, str]:
+def choose_method(
+    method: str, draft: DraftArgument, model: LlamaModel, rule: str = "coupled"
+) -> tuple[str, str]:
     """The method that will serve, and a note where it is not what was hoped for.
 
-    `auto` is the draft model where one is given, else `lookup`, and `none` for a target that cannot
-    drop rejected tokens. An explicit method that the target cannot serve is an error.
+    `auto` is `cascade` where a draft model is given (`model` under rules that take sampled chains), else
+    `suffix`, and `none` for a target that cannot drop rejected tokens. An explicit method that the target
+    cannot serve is an error.
     """
     own = draft is not None and not isinstance(draft, str | Path)
     if own and method != "auto":
         raise ConfigError(f"a drafter of your own goes with method='auto', not {method!r}")
-    if draft is not None and not own and method not in ("auto", "model"):
+    if draft is not None and not own and method not in ("auto", *DRAFT_MODEL_METHODS):
         raise ConfigError(f"method={method!r} does not use draft={str(draft)!r}; leave one of them out")
     wanted = "own" if own else method
     if method == "auto" and not own:
-        wanted = "lookup" if draft is None else "model"
+        wanted = "suffix" if draft is None else "cascade" if rule == "coupled" else "model"
     if wanted == "none" or not model.no_rollback:
         return wanted, ""
     reason = f"{model.path.name} cannot be sped up: {model.no_rollback}"

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from adapters.settings import ContextSettings, ModelSettings, require
+from adapters.settings import MAX_SEQ, ContextSettings, ModelSettings, require
 from orchestrator.errors import ConfigError
 from orchestrator.sampling import Sampling
 from orchestrator.synthetic import synthetic
 from orchestrator.verify import RULES, Rule
+
+PLANNERS = ("auto", "adaptive", "fixed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,11 @@ class SpeculationSettings:
     rule: coupled, rejection or block (orchestrator.verify). max_draft: tokens drafted per round, None =
     the method's own default. ngram_min: tokens that must match in prompt lookup. draft_p_min: a draft
     model stops drafting at the first token that it gives less probability. draft_n_gpu_layers: layers
-    of the draft model on the GPU, None = as the target. synthetic_accept: a what-if study: drafted tokens
-    are accepted with this probability, whatever the target thinks of them. THE TEXT IS THEN INVALID.
+    of the draft model on the GPU, None = as the target. planner: adaptive (drafts what pays under measured
+    costs), fixed (always as much as there is), auto = adaptive for the methods auto, suffix and cascade.
+    max_leaves: branches of a draft tree that suffix and cascade may propose. synthetic_accept: a what-if
+    study: drafted tokens are accepted with this probability, whatever the target thinks of them. THE TEXT
+    IS THEN INVALID.
     """
 
     rule: str = "coupled"
@@ -32,6 +37,8 @@ class SpeculationSettings:
     ngram_min: int = 2
     draft_p_min: float = 0.0
     draft_n_gpu_layers: int | None = None
+    planner: str = "auto"
+    max_leaves: int = 1
     synthetic_accept: float | None = None
 
     def __post_init__(self) -> None:
@@ -39,6 +46,13 @@ class SpeculationSettings:
         require(
             self.max_draft is None or self.max_draft >= 1,
             f"max_draft must be >= 1 (method='none' drafts nothing), got {self.max_draft}",
+        )
+        require(
+            self.planner in PLANNERS, f"planner must be one of {', '.join(PLANNERS)}, got {self.planner!r}"
+        )
+        require(
+            1 <= self.max_leaves <= MAX_SEQ,
+            f"max_leaves must be between 1 and {MAX_SEQ}, got {self.max_leaves}",
         )
         require(self.ngram_min >= 1, f"ngram_min must be >= 1, got {self.ngram_min}")
         rate = self.synthetic_accept
@@ -112,4 +126,14 @@ def _frozen(value: Any) -> Any:
 
 
 # what one call takes besides sampling; see orchestrator.request.Request
-CALL_OPTIONS = ("max_tokens", "stop", "stop_tokens", "on_token", "speculate", "grammar", "json_schema")
+CALL_OPTIONS = (
+    "max_tokens",
+    "stop",
+    "stop_tokens",
+    "on_token",
+    "speculate",
+    "grammar",
+    "json_schema",
+    "references",
+    "explain",
+)

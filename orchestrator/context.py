@@ -3,18 +3,21 @@
 from collections.abc import Iterable, Sequence
 
 from orchestrator.sampler import Sampler
+from orchestrator.suffix.references import References
 
 
 class Context:
     """Prompt and emitted tokens of one request.
 
     tokens: all of them, the newest (the root) last; read it, do not change it. sampler: how the target
-    chooses, for drafters that want to guess with the same law and the same noise.
+    chooses, for drafters that want to guess with the same law and the same noise. references: documents
+    that the answer may quote, in the prompt or not.
     """
 
-    __slots__ = ("n_prompt", "sampler", "tokens")
+    __slots__ = ("n_prompt", "references", "sampler", "tokens")
 
-    def __init__(self, prompt: Sequence[int], sampler: Sampler) -> None:
+    def __init__(self, prompt: Sequence[int], sampler: Sampler, references: References | None = None) -> None:
+        self.references = references
         self.tokens = list(prompt)
         self.n_prompt = len(self.tokens)
         self.sampler = sampler

@@ -32,7 +32,9 @@ class Draft:
 
     tokens [n]; parents [n]: index of the parent, -1 for children of the root; prob [n]: the drafter's
     estimate that the target agrees with the node given that it agreed with its parent; q [n]: the law
-    each token was sampled from, None where the guesses are deterministic. Empty means "no idea".
+    each token was sampled from, None where the guesses are deterministic. sources [n]: who guessed each
+    node, empty where all are `source`'s; origin [n]: where each was copied from, in the drafter's own
+    numbering (-1 = nowhere), empty where it does not say. An empty draft means "no idea".
     """
 
     tokens: IntArray = field(default_factory=_no_tokens)
@@ -40,9 +42,16 @@ class Draft:
     prob: FloatArray = field(default_factory=_no_prob)
     source: str = ""
     q: tuple[Law, ...] | None = None
+    sources: tuple[str, ...] = ()
+    origin: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.tokens)
+        if (self.sources and len(self.sources) != n) or (self.origin and len(self.origin) != n):
+            raise DrafterError(
+                f"draft of {self.source or 'unnamed drafter'}: sources and origin must be empty or have one "
+                f"entry for each of the {n} nodes, got {len(self.sources)} and {len(self.origin)}"
+            )
         if len(self.parents) != n or len(self.prob) != n or (self.q is not None and len(self.q) != n):
             raise DrafterError(
                 f"draft of {self.source or 'unnamed drafter'}: tokens, parents, prob and q must have one "
@@ -63,12 +72,13 @@ class Draft:
         *,
         source: str = "",
         q: tuple[Law, ...] | None = None,
+        origin: tuple[int, ...] = (),
     ) -> "Draft":
         """Each token the child of the one before it."""
         n = len(tokens)
         parents = _CHAIN[:n] if n <= len(_CHAIN) else np.arange(-1, n - 1, dtype=np.int32)
         probs = np.full(n, prob, np.float32) if isinstance(prob, float) else np.asarray(prob, np.float32)
-        return cls(np.asarray(tokens, np.int32), parents, probs, source, q)
+        return cls(np.asarray(tokens, np.int32), parents, probs, source, q, (), origin)
 
     @classmethod
     def tree(
@@ -78,6 +88,8 @@ class Draft:
         prob: Sequence[float] | float = 1.0,
         *,
         source: str = "",
+        sources: tuple[str, ...] = (),
+        origin: tuple[int, ...] = (),
     ) -> "Draft":
         """Nodes with explicit parents, each before its children."""
         probs = (
@@ -85,7 +97,8 @@ class Draft:
             if isinstance(prob, float)
             else np.asarray(prob, np.float32)
         )
-        return cls(np.asarray(tokens, np.int32), np.asarray(parents, np.int32), probs, source)
+        nodes, above = np.asarray(tokens, np.int32), np.asarray(parents, np.int32)
+        return cls(nodes, above, probs, source, None, sources, origin)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -111,7 +124,18 @@ class Draft:
         if n >= len(self):
             return self
         q = None if self.q is None else self.q[:n]
-        return Draft(self.tokens[:n], self.parents[:n], self.prob[:n], self.source, q)
+        sources, origin = self.sources[:n], self.origin[:n]
+        return Draft(self.tokens[:n], self.parents[:n], self.prob[:n], self.source, q, sources, origin)
+
+    def keep(self, nodes: Sequence[int]) -> "Draft":
+        """The tree of these nodes alone, in their order; the parent of each must be among those before it."""
+        place = {-1: -1, **{node: i for i, node in enumerate(nodes)}}
+        chosen = list(nodes)
+        parents = np.asarray([place[parent] for parent in self.parents[chosen].tolist()], np.int32)
+        q = None if self.q is None else tuple(self.q[node] for node in chosen)
+        sources = tuple(self.sources[node] for node in chosen) if self.sources else ()
+        origin = tuple(self.origin[node] for node in chosen) if self.origin else ()
+        return Draft(self.tokens[chosen], parents, self.prob[chosen], self.source, q, sources, origin)
 
     def with_leaves(self, most: int) -> "Draft":
         """The tree cut to at most `most` leaves: a node that would add one too many goes, children too."""
@@ -128,11 +152,7 @@ class Draft:
             has_child.add(parent)
             kept[node] = len(kept) - 1
         nodes = [node for node in kept if node >= 0]
-        if len(nodes) == len(self):
-            return self
-        parents = [kept[int(self.parents[node])] for node in nodes]
-        q = None if self.q is None else tuple(self.q[node] for node in nodes)
-        return Draft(self.tokens[nodes], np.asarray(parents, np.int32), self.prob[nodes], self.source, q)
+        return self if len(nodes) == len(self) else self.keep(nodes)
 
     def require_vocabulary(self, n_vocab: int) -> None:
         """Raise DrafterError for a token id that the target does not have."""
@@ -165,7 +185,8 @@ class Step(NamedTuple):
     """One round of the loop: `n_accepted` drafted tokens that were kept, then one of the target's.
 
     Times in seconds. `depth_drafted`: nodes' greatest depth. `finish_reason`: why this is the last
-    step; empty before that.
+    step; empty before that. quoted: document and offset that each accepted node was copied from.
+    sources: of the accepted nodes, drafted_by: of all, both empty where all are `source`'s.
     """
 
     tokens: tuple[int, ...]
@@ -177,6 +198,9 @@ class Step(NamedTuple):
     t_verify: float
     t_sample: float
     finish_reason: str = ""
+    quoted: tuple[tuple[str, int] | None, ...] = ()
+    sources: tuple[str, ...] = ()
+    drafted_by: tuple[str, ...] = ()
 
     @property
     def n_emitted(self) -> int:

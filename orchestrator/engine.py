@@ -9,7 +9,7 @@ One request at a time. Text comes in and goes out here; everything below works o
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,13 +17,17 @@ from adapters.chat import ChatTemplate, Message
 from adapters.grammar import LlamaGrammar
 from adapters.models import resolve_model
 from adapters.settings import require
+from orchestrator.adaptive import AdaptivePlanner
 from orchestrator.assembly import DraftArgument, Parts, TargetArgument, assemble
-from orchestrator.config import CALL_OPTIONS, Config, override
+from orchestrator.config import Config
+from orchestrator.drafters.base import Drafter
 from orchestrator.drafters.none import NoDrafter
-from orchestrator.errors import ConfigError, EngineBusy, PilotfishError
+from orchestrator.errors import EngineBusy, PilotfishError
 from orchestrator.planner import FixedPlanner
-from orchestrator.request import Chunk, Request, Result
+from orchestrator.protocols import Planner
+from orchestrator.request import Chunk, Request, Result, request_of
 from orchestrator.run import Run
+from orchestrator.suffix.references import References
 
 logger = logging.getLogger("pilotfish.engine")
 
@@ -39,6 +43,7 @@ class Engine:
         self.model, self.target, self.tokenizer = parts.model, parts.context, parts.tokenizer
         self.drafter, self.config, self.note = parts.drafter, parts.config, parts.note
         self._parts = parts
+        self._planner = self._adaptive_planner(parts)
         self._template: ChatTemplate | None = None
         self._lock = threading.Lock()
         self._owner = 0  # the thread that holds the lock
@@ -46,6 +51,14 @@ class Engine:
         self._closed = False
         if parts.note:
             logger.warning("%s", parts.note)
+
+    @staticmethod
+    def _adaptive_planner(parts: Parts) -> AdaptivePlanner | None:
+        if parts.curve is None:
+            return None
+        most = parts.config.speculation.max_draft or parts.drafter.max_draft
+        leaves = parts.context.capabilities.max_leaves
+        return AdaptivePlanner(parts.curve, max_draft=most, max_leaves=leaves)
 
     @classmethod
     def load(
@@ -89,7 +102,8 @@ class Engine:
         """Generate after `prompt` (text, or token ids).
 
         options: fields of orchestrator.request.Request (max_tokens, stop, stop_tokens, on_token,
-        speculate, grammar, json_schema) and of Sampling (temperature, seed, ...), for this call only.
+        speculate, grammar, json_schema, references, explain) and of Sampling (temperature, seed, ...), for
+        this call only.
         An error that interrupts the generation carries what there is so far as `error.result`.
         """
         return self.stream(prompt, **options).finish()
@@ -101,7 +115,7 @@ class Engine:
     def stream(self, prompt: Prompt, **options: Any) -> "Stream":
         """Like `generate`, as an iterator of chunks that may be dropped anywhere."""
         self._require_open()
-        request = self._request(options)
+        request = request_of(self.config.sampling, options)
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         require(len(tokens) > 0, "the prompt is empty; give at least one token of text")
         return Stream(self, self._run(tokens, request))
@@ -123,6 +137,23 @@ class Engine:
         # most templates write BOS themselves
         bos = self.tokenizer.name(self.tokenizer.bos) if self.tokenizer.bos >= 0 else ""
         return self.tokenizer.encode(text, add_special=not (bos and text.startswith(bos)))
+
+    def prepare(self, documents: Mapping[str, str] | Sequence[str]) -> References:
+        """Index documents once, for `references=` of many requests; `save` and `load` keep the result."""
+        self._require_open()
+        require(
+            not isinstance(documents, str), "documents must be several texts; put a single one into a list"
+        )
+        return References.from_texts(
+            documents,
+            lambda text: self.tokenizer.encode(text, add_special=False),
+            self.tokenizer.fingerprint,
+        )
+
+    def load_references(self, path: str | Path) -> References:
+        """Documents that `prepare` has indexed, for this vocabulary, and `References.save` has kept."""
+        self._require_open()
+        return References.load(path, self.tokenizer.fingerprint)
 
     async def agenerate(self, prompt: Prompt, **options: Any) -> Result:
         """`generate` without blocking the event loop; cancelling the task cancels the request."""
@@ -160,19 +191,6 @@ class Engine:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _request(self, options: dict[str, Any]) -> Request:
-        call = {name: options.pop(name) for name in CALL_OPTIONS if name in options}
-        if isinstance(call.get("stop"), str):
-            call["stop"] = (call["stop"],)
-        sampling = override(self.config.sampling, options)
-        try:
-            for name in ("stop", "stop_tokens"):
-                if name in call:
-                    call[name] = tuple(call[name])
-            return Request(sampling, **call)
-        except TypeError as error:
-            raise ConfigError(f"an option of the call has a value of the wrong type: {error}") from error
-
     def _run(self, tokens: list[int], request: Request) -> Run:
         self._require_open()
         speculation = self.config.speculation
@@ -192,16 +210,30 @@ class Engine:
             request,
             target=self.target,
             drafter=drafter,
-            planner=FixedPlanner(
-                speculation.max_draft or drafter.max_draft, self.target.capabilities.max_leaves
-            ),
+            planner=self._planner_for(drafter, request),
             rule=speculation.rule,
             verify=speculation.verify,
             decoder=self.tokenizer.decoder(),
             is_end=self.tokenizer.is_end,
             grammar=grammar,
+            references=self._references(request),
             note=speculation.invalid_text or self.note,
         )
+
+    def _references(self, request: Request) -> References | None:
+        given = request.references
+        if isinstance(given, References):
+            given.require_vocabulary(self.tokenizer.fingerprint)
+            return given
+        return None if given is None else self.prepare(given)
+
+    def _planner_for(self, drafter: Drafter, request: Request) -> Planner:
+        if self._planner is not None and drafter is self.drafter:
+            self._planner.begin()
+            self._planner.explain = request.explain
+            return self._planner
+        most = self.config.speculation.max_draft or drafter.max_draft
+        return FixedPlanner(most, self.target.capabilities.max_leaves, request.explain)
 
     def acquire(self, run: Run, *, first: bool) -> None:
         """Take the target for one round of `run`; `release` gives it back."""

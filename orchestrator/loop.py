@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 
 from orchestrator.context import Context
-from orchestrator.draft import EMPTY, Draft, Step
+from orchestrator.draft import EMPTY, Draft, Step, Walk
 from orchestrator.drafters.base import Drafter
 from orchestrator.errors import DrafterError, PilotfishError
 from orchestrator.limits import CANCELLED, LENGTH, Limits
@@ -34,6 +34,7 @@ class Loop:
 
     def begin(self) -> None:
         """Tell the drafter that a request begins."""
+        self.drafter.gate = self.planner
         try:
             self.drafter.begin(self.context)
         except Exception as error:
@@ -80,6 +81,9 @@ class Loop:
             t_verify=verified - drafted + committed - sampled,
             t_sample=sampled - verified,
             finish_reason=self.finish_reason or ("" if self._free_cells() > 0 else LENGTH),
+            quoted=self._quoted(draft, walk),
+            sources=tuple(draft.sources[node] for node in walk.path) if draft.sources else (),
+            drafted_by=draft.sources,
         )
         try:
             self.drafter.observe(draft, walk, rows)
@@ -87,6 +91,11 @@ class Loop:
             raise self._blame(error) from error
         self.planner.observe(draft, walk, step)
         return step
+
+    def _quoted(self, draft: Draft, walk: Walk) -> tuple[tuple[str, int] | None, ...]:
+        """Where each accepted token was copied from, if its drafter says."""
+        locate, origin = self.drafter.locate, draft.origin
+        return tuple(locate(origin[node]) for node in walk.path) if origin else ()
 
     def _free_cells(self) -> int:
         return self.target.capabilities.n_ctx - self.target.n_past

@@ -1,6 +1,6 @@
 """The seams of the loop: what a target and a planner must offer.
 
-The drafter's side is `orchestrator.drafters.base.Drafter`.
+The drafter's side is `orchestrator.drafters.base`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from typing import Protocol
 from adapters.target import Capabilities, HiddenRows, Rows
 from orchestrator.context import Context
 from orchestrator.draft import Draft, Step, Walk
+from orchestrator.drafters.base import Gate
 
 
 class Target(Protocol):
@@ -48,7 +49,7 @@ class Target(Protocol):
         ...
 
 
-class Planner(Protocol):
+class Planner(Gate, Protocol):
     """Decides how much to draft; never what is right."""
 
     def budget(self, context: Context, room: int) -> int:
@@ -61,4 +62,8 @@ class Planner(Protocol):
 
     def observe(self, draft: Draft, walk: Walk, step: Step) -> None:
         """Learn from a finished round."""
+        ...
+
+    def summary(self) -> str:
+        """One line on what was decided in this request; empty where nothing was."""
         ...

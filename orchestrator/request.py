@@ -1,13 +1,17 @@
 """What one call asks for, and what it gets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from adapters.settings import require
+from orchestrator.config import CALL_OPTIONS, override
 from orchestrator.draft import Step
+from orchestrator.errors import ConfigError
+from orchestrator.planner import Decision
 from orchestrator.sampling import Sampling
 from orchestrator.stats import Stats
+from orchestrator.suffix.references import References
 
 OnToken = Callable[[int, str], "bool | None"]
 
@@ -19,7 +23,9 @@ class Request:
     max_tokens: tokens emitted at most. stop: strings that end the text and are not part of it.
     stop_tokens: ids that end it, besides the model's own end tokens. on_token(id, text): called for
     each token with the text that became certain; False stops. speculate=False: plain decoding.
-    grammar: GBNF; json_schema: a JSON schema, as text or object.
+    grammar: GBNF; json_schema: a JSON schema, as text or object. references: documents that the answer may
+    quote: texts, texts by name, or what `Engine.prepare` made of them. explain(decision, step): called
+    after each round with what the planner decided.
     """
 
     sampling: Sampling
@@ -30,14 +36,36 @@ class Request:
     speculate: bool = True
     grammar: str | None = None
     json_schema: str | Mapping[str, Any] | None = None
+    references: References | Mapping[str, str] | Sequence[str] | None = None
+    explain: Callable[[Decision, Step], None] | None = None
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 0, f"max_tokens must be >= 0, got {self.max_tokens}")
         require(all(self.stop), "a stop string must not be empty")
         require(
+            not isinstance(self.references, str),
+            "references must be several texts; put a single one into a list",
+        )
+        require(
             self.grammar is None or self.json_schema is None,
             "give either grammar or json_schema, not both",
         )
+
+
+def request_of(sampling: Sampling, options: Mapping[str, Any]) -> Request:
+    """The request that a call's flat options describe; what they leave out of sampling is `sampling`'s."""
+    call = {name: value for name, value in options.items() if name in CALL_OPTIONS}
+    changes = {name: value for name, value in options.items() if name not in CALL_OPTIONS}
+    if isinstance(call.get("stop"), str):
+        call["stop"] = (call["stop"],)
+    changed = override(sampling, changes)
+    try:
+        for name in ("stop", "stop_tokens"):
+            if name in call:
+                call[name] = tuple(call[name])
+        return Request(changed, **call)
+    except TypeError as error:
+        raise ConfigError(f"an option of the call has a value of the wrong type: {error}") from error
 
 
 class Chunk(NamedTuple):

@@ -12,6 +12,7 @@ from orchestrator.protocols import Planner, Target
 from orchestrator.request import Chunk, Request, Result
 from orchestrator.sampler import Grammar, Sampler
 from orchestrator.stats import Stats
+from orchestrator.suffix.references import References
 from orchestrator.text import Decoder, TextStream
 from orchestrator.verify import RULES, Rule
 
@@ -32,13 +33,14 @@ class Run:
         decoder: Decoder,
         is_end: Callable[[int], bool],
         grammar: Grammar | None = None,
+        references: References | None = None,
         note: str = "",
     ) -> None:
         """rule: how drafts are checked. verify: what checks them, if not the rule of that name."""
         self._request, self._target, self._drafter = request, target, drafter
         self._ends = EndTokens(is_end, request.stop_tokens).__getitem__
         sampler = Sampler(request.sampling, prompt, grammar, coupled=rule == "coupled")
-        self._context = Context(prompt, sampler)
+        self._context = Context(prompt, sampler, references)
         self._text = TextStream(decoder, request.stop)
         self._cancelled = threading.Event()
         limits = Limits(request.max_tokens, self._ends, self._watch)
@@ -104,4 +106,5 @@ class Run:
     def result(self) -> Result:
         """What has been emitted so far."""
         reason = self._loop.finish_reason or CANCELLED
+        self.stats.plan = self._loop.planner.summary()
         return Result("".join(self._parts), tuple(self._context.emitted), reason, self.stats)

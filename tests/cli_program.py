@@ -1,5 +1,6 @@
 """The command line as tests run it: in this process, or as a process of its own."""
 
+import signal
 import subprocess
 import sys
 
@@ -21,6 +22,13 @@ def run(*args, code=0, **options):
 
 
 def start(*args, **pipes):
-    """Start the program; its output comes through pipes."""
+    """Start the program; its output comes through pipes.
+
+    Whoever runs the tests in the background of a shell has Ctrl-C switched off for all their children.
+    """
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | pipes
-    return subprocess.Popen([*PROGRAM, *map(str, args)], **pipes)
+    return subprocess.Popen([*PROGRAM, *map(str, args)], preexec_fn=_with_ctrl_c, **pipes)
+
+
+def _with_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The bench's prompts have the schema and the lengths that their README promises; no model is run."""
+"""The bench's prompts have the schema and the lengths that their READMEs promise; no model is run."""
 
 import json
 import re
@@ -8,19 +8,23 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "bench" / "prompts"
-README = (FOLDER / "README.md").read_text(encoding="utf-8")
-TABLE = {
-    suite: tuple(map(int, numbers.split("|")))
-    for suite, numbers in re.findall(r"^\| `(\w+)` \|([\d |]+)\|$", README, re.MULTILINE)
-}
-SUITES = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
+BENCH = Path(__file__).parents[1] / "bench"
+FOLDER = BENCH / "prompts"
+ADVERSARIAL = BENCH / "prompts_adversarial"
+FILES = {path.stem: path for folder in (FOLDER, ADVERSARIAL) for path in folder.glob("*.jsonl")}
+SUITES = sorted(FILES)
 KEYS = ["id", "suite", "category", "turns", "source"]
 
 
 def rows(suite: str) -> list[dict[str, Any]]:
-    lines = (FOLDER / f"{suite}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = FILES[suite].read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
+
+
+def promised(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The README's table: rows, then the shortest, the median and the longest prompt in words, by suite."""
+    table = re.findall(r"^\| `(\w+)` \|([\d |]+)\|$", (folder / "README.md").read_text("utf-8"), re.MULTILINE)
+    return {suite: tuple(map(int, numbers.split("|"))) for suite, numbers in table}
 
 
 def words(row: dict[str, Any]) -> int:
@@ -31,9 +35,19 @@ def first_turns(suite: str) -> list[str]:
     return [row["turns"][0] for row in rows(suite)]
 
 
-def test_the_readme_names_every_suite():
-    assert sorted(TABLE) == SUITES
-    assert len(SUITES) == 9
+def blocks(text: str, language: str = r"\w+") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("folder", "count"), [(FOLDER, 10), (ADVERSARIAL, 1)])
+def test_the_readme_names_every_suite(folder, count):
+    assert sorted(promised(folder)) == sorted(path.stem for path in folder.glob("*.jsonl"))
+    assert len(promised(folder)) == count
+
+
+def test_the_readme_counts_the_prompts():
+    total = sum(rows for rows, *_ in promised(FOLDER).values())
+    assert f"{total} prompts in ten suites" in (FOLDER / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -57,7 +71,8 @@ def test_ids_and_prompts_are_unique():
 def test_counts_and_lengths_are_those_of_the_readme(suite):
     lengths = [words(row) for row in rows(suite)]
     assert len(lengths) >= 10
-    assert TABLE[suite] == (len(lengths), min(lengths), int(statistics.median(lengths)), max(lengths))
+    expected = (len(lengths), min(lengths), int(statistics.median(lengths)), max(lengths))
+    assert promised(FILES[suite].parent)[suite] == expected
 
 
 def test_only_chat_has_second_turns_and_half_of_it_does():
@@ -81,14 +96,43 @@ def test_rag_prompts_number_three_to_five_passages_of_sixty_words_or_more():
 
 def test_code_to_be_edited_is_one_block_of_thirty_to_seventy_lines():
     for prompt in first_turns("code_editing"):
-        (code,) = re.findall(r"^```\w+\n(.*?)^```$", prompt, re.MULTILINE | re.DOTALL)
+        (code,) = blocks(prompt)
         assert 30 <= len(code.splitlines()) <= 70
 
 
-def test_python_to_be_edited_compiles():
-    sources = re.findall(
-        r"^```python\n(.*?)^```$", "\n".join(first_turns("code_editing")), re.MULTILINE | re.DOTALL
-    )
-    assert len(sources) >= 5
+@pytest.mark.parametrize(("suite", "count"), [("code_editing", 5), ("copy", 2)])
+def test_python_to_be_edited_compiles(suite, count):
+    sources = blocks("\n".join(first_turns(suite)), "python")
+    assert len(sources) >= count
     for source in sources:
         compile(source, "prompt", "exec")
+
+
+def test_what_is_to_be_copied_is_code_text_and_json_in_turn():
+    copies = first_turns("copy")
+    assert len(copies) == 24
+    code = [blocks(text) for text in copies[::3]]
+    assert all(len(found) == 1 and 25 <= len(found[0].splitlines()) <= 60 for found in code)
+    assert not any("```" in text for text in copies[1::3])
+    assert all("JSON" in text.split("\n\n")[0] for text in copies[2::3])
+
+
+def test_json_to_be_copied_parses():
+    # whole documents stand from the first bracket to the last; templates are followed by their text
+    asked = [row["turns"][0] for row in rows("copy") if row["category"].startswith("json-")]
+    assert len(asked) == 4
+    for prompt in asked:
+        assert json.loads(re.search(r"^[\[{].*^[\]}]$", prompt, re.MULTILINE | re.DOTALL)[0])
+
+
+def test_lookup_finds_matches_among_the_random_words_and_most_mislead():
+    for prompt in first_turns("random_words"):
+        noise = re.findall(r"[^\W_]+", prompt.split("\n\n", 1)[1])
+        assert 60 <= len(noise) <= 180
+        newest: dict[str, str] = {}
+        guesses = []
+        for word, following in zip(noise, noise[1:], strict=False):
+            guesses += [newest[word] == following] if word in newest else []
+            newest[word] = following
+        assert len(guesses) >= 60
+        assert sum(guesses) <= len(guesses) / 4

@@ -16,7 +16,7 @@ from orchestrator.cli.common import (
     method_option,
     read_text,
 )
-from orchestrator.cli.output import follow, note, print_json, show_text
+from orchestrator.cli.output import explain_round, follow, note, print_json, show_text
 from orchestrator.cli.program import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 @click.option("--grammar", type=TEXT_FILE, help="A GBNF grammar that the text must follow.")
 @click.option("--json-schema", type=TEXT_FILE, help="A JSON schema that the text must fit.")
 @click.option("--speculate/--no-speculate", default=True, help="--no-speculate decodes plainly.")
+@click.option(
+    "--reference",
+    "references",
+    type=TEXT_FILE,
+    multiple=True,
+    help="A document that the answer may quote, in the prompt or not; may be repeated.",
+)
+@click.option("--explain", is_flag=True, help="Say on stderr what each round drafted, and why.")
 @click.option("--stats", is_flag=True, help="Say on stderr how fast it was and what was accepted.")
 @max_tokens_option(256)
 @json_option("text, tokens, finish_reason, stats")
@@ -50,6 +58,8 @@ def generate(
     stop: tuple[str, ...],
     grammar: Path | None,
     json_schema: Path | None,
+    references: tuple[Path, ...],
+    explain: bool,
     speculate: bool,
     max_tokens: int,
     **options: Any,
@@ -66,6 +76,8 @@ def generate(
         "stop": stop,
         "grammar": grammar and read_text(grammar),
         "json_schema": json_schema and read_text(json_schema),
+        "references": {path.name: read_text(path) for path in references} or None,
+        "explain": explain_round if explain else None,
         "speculate": speculate,
         "max_tokens": max_tokens,
     }

@@ -16,7 +16,9 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from orchestrator.draft import Step
     from orchestrator.engine import Stream
+    from orchestrator.planner import Decision
     from orchestrator.request import Chunk, Result
 
 
@@ -91,6 +93,16 @@ def follow(stream: "Stream", show: "Callable[[Chunk], None]") -> "Result":
 def show_text(chunk: "Chunk") -> None:
     """Print a chunk's text at once."""
     click.echo(chunk.text, nl=False)
+
+
+def explain_round(decision: "Decision", step: "Step") -> None:
+    """One line on stderr: what a round proposed, kept and accepted, and why."""
+    promised = f", promised {decision.gain:.2f}x" if decision.gain > 1 else ""
+    drafted = f"{step.source}: " if step.source else ""
+    note(
+        f"{drafted}proposed {decision.n_proposed}, kept {decision.n_kept}, accepted {step.n_accepted}"
+        f"{promised} ({decision.reason}); {1e3 * step.t_verify:.1f} ms"
+    )
 
 
 @contextmanager

@@ -1,23 +1,48 @@
 """What a drafter is: it guesses the next tokens and learns from what the target made of them."""
 
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 from adapters.target import HiddenRows, HiddenTaps, Rows
 from orchestrator.context import Context
 from orchestrator.draft import Draft, Walk
 
 
+class Gate(Protocol):
+    """Decides whether a source of guesses that takes time is worth asking."""
+
+    def ask(self, source: str, rival: Draft, most: int) -> int:
+        """How many guesses to ask `source` for, at most `most`; rival: what there is without it."""
+        ...
+
+    def answered(self, source: str, n_asked: int, seconds: float) -> None:
+        """Asking `source` for so many guesses took so long."""
+        ...
+
+
+class AlwaysAsk:
+    """Without a planner everybody is asked."""
+
+    def ask(self, source: str, rival: Draft, most: int) -> int:
+        return most
+
+    def answered(self, source: str, n_asked: int, seconds: float) -> None:
+        """Nothing depends on it."""
+
+
 class Drafter(ABC):
     """Base of every drafter, built-in or not; only `propose` must be written.
 
     name: shown in statistics. max_draft: nodes that are usually worth proposing. leaves: most branches
-    of a tree it proposes (1 = chains). taps: hidden rows of the target that it wants to read.
+    of a tree it proposes (1 = chains). taps: hidden rows of the target that it wants to read. gate: for
+    drafters made of others: whether one that takes time is worth asking; the loop's planner.
     """
 
     name: str = "drafter"
     max_draft: int = 8
     leaves: int = 1
     taps: HiddenTaps = HiddenTaps()
+    gate: Gate = AlwaysAsk()
 
     def begin(self, context: Context) -> None:  # noqa: B027 - most drafters need nothing here
         """A request begins: `context` holds its prompt."""
@@ -34,6 +59,10 @@ class Drafter(ABC):
 
         The context already holds the tokens of the walk.
         """
+
+    def locate(self, origin: int) -> tuple[str, int] | None:
+        """The document, and the token in it, that an `origin` of one of its drafts means."""
+        return None
 
     def forget(self) -> None:  # noqa: B027
         """Drop what is cached of earlier requests."""

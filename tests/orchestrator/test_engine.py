@@ -105,7 +105,7 @@ def test_every_part_of_the_sampler_chain_survives_speculation(tiny, chain):
 
 
 def test_a_perfect_draft_model_emits_full_rounds(tiny):
-    with load(tiny, draft=tiny("llama"), max_draft=3) as engine:
+    with load(tiny, draft=tiny("llama"), method="model", max_draft=3) as engine:
         stats = engine.generate(PROMPT, max_tokens=40).stats
         assert stats.tau == 4.0 and stats.acceptance == 1.0
 
@@ -397,7 +397,7 @@ def test_a_recurrent_target_refuses_speculation_with_the_reason(tiny, options):
         (
             {"method": "telepathy"},
             ConfigError,
-            "unknown method 'telepathy'; installed: auto, lookup, model, none",
+            "unknown method 'telepathy'; installed: auto, cascade, lookup, model, none, suffix",
         ),
         ({"method": "lookup", "draft": "x.gguf"}, ConfigError, "does not use draft='x.gguf'"),
         ({"method": "model", "draft": lambda tokens, budget: []}, ConfigError, "goes with method='auto'"),
@@ -416,7 +416,7 @@ def test_a_draft_model_with_another_vocabulary_is_refused_by_token(tiny):
 
 
 def test_a_draft_model_with_padding_is_welcome(tiny):
-    with load(tiny, draft=tiny("llama", pad_vocab=16), max_draft=3) as engine:
+    with load(tiny, draft=tiny("llama", pad_vocab=16), method="model", max_draft=3) as engine:
         assert engine.generate(PROMPT, max_tokens=20).stats.acceptance == 1.0
 
 

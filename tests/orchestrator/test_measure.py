@@ -29,7 +29,7 @@ def test_both_kinds_run_in_turn_after_the_warm_up(engine):
     assert order == [(False, 0), (True, 0), (False, 1), (True, 1)]
     assert comparison.identical
     assert {r.stats.method for r in comparison.plain} == {"none"}
-    assert {r.stats.method for r in comparison.speculative} == {"lookup"}
+    assert {r.stats.method for r in comparison.speculative} == {"suffix"}
     assert all(r.stats.n_tokens == 20 and r.stats.n_reused > 0 for r in comparison.plain)
 
 

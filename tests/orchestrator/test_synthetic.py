@@ -38,7 +38,8 @@ def test_only_the_first_branch_counts_and_no_end_token_is_accepted():
 
 
 def test_the_statistics_say_that_the_text_is_invalid(tiny):
-    with Engine.load(tiny("llama"), temperature=0, n_threads=1, synthetic_accept=1.0, ngram_min=1) as engine:
+    options = {"temperature": 0, "n_threads": 1, "ngram_min": 1, "method": "lookup"}
+    with Engine.load(tiny("llama"), synthetic_accept=1.0, **options) as engine:
         stats = engine.generate("the cat the cat the", max_tokens=16).stats
         assert "text is invalid" in stats.note
         assert stats.acceptance == 1.0 and stats.n_accepted > 0

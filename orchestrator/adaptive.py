@@ -1,0 +1,178 @@
+"""The planner of `auto`: drafts what pays under the measured costs, and nothing where nothing does.
+
+A set of guesses is worth (1 + its expected right ones) / ms(1 + its size); plain decoding, the empty
+set, is worth 1 / ms(1). Guesses enter in order of the chance that all of their path is right: for a given
+size that order is the best (Sun et al. 2024, SpecTr; Svirschevskii et al. 2024). Every proposal is judged by
+what came after it, used or not, so nothing has to be tried out to be known.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from orchestrator.acceptance import Acceptance
+from orchestrator.context import Context
+from orchestrator.cost.curve import CostCurve
+from orchestrator.draft import EMPTY, Draft, Step, Walk
+from orchestrator.ledger import Ledger
+from orchestrator.planner import LOST, NOTHING, PAYS, PAYS_NOT, Decision
+from orchestrator.stages import Stage
+
+_HOPELESS = 0.02  # chance of a path below which no row is ever worth it
+
+
+class AdaptivePlanner:
+    """Weighs every proposal; one per engine, `begin` starts a request."""
+
+    def __init__(self, curve: CostCurve, *, max_draft: int, max_leaves: int = 1) -> None:
+        self.curve = curve
+        self._max_draft, self._max_leaves = max_draft, max_leaves
+        self._acceptance = Acceptance()
+        self.stages: dict[str, Stage] = {}
+        self.explain: Callable[[Decision, Step], None] | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """A request begins."""
+        self._ledger = Ledger()
+        self._proposal = EMPTY
+        self._decision = Decision(0, 0, 1.0, NOTHING)
+        self._reasons: Counter[str] = Counter()
+        self._n_past = 0
+
+    def budget(self, context: Context, room: int) -> int:
+        """Ask for as much as could be of use; what is kept is decided when it is known."""
+        self._proposal, self._n_past = EMPTY, len(context) - 1
+        self._decision = Decision(0, 0, 1.0, NOTHING)
+        return min(self._max_draft, room)
+
+    def trim(self, draft: Draft, budget: int) -> Draft:
+        self._proposal = draft = draft.with_leaves(self._max_leaves)
+        if len(draft) == 0:
+            return EMPTY
+        kept, gain = self._best_part(draft, budget)
+        if len(kept) and self._ledger.is_out:
+            self._decision = Decision(len(draft), 0, gain, LOST)
+            return EMPTY
+        self._decision = Decision(len(draft), len(kept), gain, PAYS if len(kept) else PAYS_NOT)
+        return kept
+
+    def _best_part(self, draft: Draft, most: int) -> tuple[Draft, float]:
+        """The nodes worth scoring, at most `most`, and the speed that they promise, in plain speeds."""
+        if draft.is_chain:
+            size, gain = self._best_size(self._chain_chances(draft, most))
+            return draft.first(size) if size else EMPTY, gain
+        chances = self._tree_chances(draft)
+        order = sorted(range(len(chances)), key=lambda node: -chances[node])[:most]
+        size, gain = self._best_size([chances[node] for node in order])
+        return draft.keep(sorted(order[:size])) if size else EMPTY, gain
+
+    def ask(self, source: str, rival: Draft, most: int) -> int:
+        """How many guesses to ask of a source that takes time; rival: what there is already."""
+        stage = self.stages.setdefault(source, Stage())
+        if most <= 0 or self._ledger.is_out:
+            return 0
+        gain = self._best_part(rival, len(rival))[1] if len(rival) else 1.0
+        return stage.ask(self.curve.table(most + 1, self._n_past), most, gain, self._ledger.margin)
+
+    def answered(self, source: str, n_asked: int, seconds: float) -> None:
+        self.stages[source].answered(n_asked, seconds)
+
+    def _chain_chances(self, draft: Draft, most: int) -> list[float]:
+        """Per node, the chance that it and all before it are right; as far as that is worth a thought."""
+        estimate, source, sources = self._acceptance.estimate, draft.source, draft.sources
+        chances, chance = list[float](), 1.0
+        for node, prob in enumerate(draft.prob[:most].tolist()):
+            chance *= estimate(sources[node] if sources else source, prob)
+            if chance < _HOPELESS:
+                break
+            chances.append(chance)
+        return chances
+
+    def _tree_chances(self, draft: Draft) -> list[float]:
+        """Per node, the chance that it and all before it on its path are right."""
+        estimate, source, sources = self._acceptance.estimate, draft.source, draft.sources
+        chances: list[float] = []
+        for node, (parent, prob) in enumerate(zip(draft.parents.tolist(), draft.prob.tolist(), strict=True)):
+            chance = estimate(sources[node] if sources else source, prob)
+            # a child sorts behind its parent
+            chances.append(chance * (0.9999 * chances[parent] if parent >= 0 else 1.0))
+        return chances
+
+    def _best_size(self, chances: list[float]) -> tuple[int, float]:
+        """How many of the best nodes to keep, and the speed that this promises, in plain speeds."""
+        costs = self.curve.table(len(chances) + 1, self._n_past)
+        one, affordable = costs[1], self._ledger.most * costs[1]
+        expected, best, best_gain = 1.0, 0, self._ledger.margin
+        for size, chance in enumerate(chances, start=1):
+            expected += chance
+            cost = costs[size + 1]
+            if cost > affordable:
+                break
+            gain = expected * one / cost
+            if gain > best_gain:
+                best, best_gain = size, gain
+        return best, best_gain if best else 1.0
+
+    def observe(self, draft: Draft, walk: Walk, step: Step) -> None:
+        """Book the round, and judge the whole proposal by the tokens that came."""
+        costs = self.curve.table(1 + len(draft), self._n_past)
+        self._ledger.book(step.n_emitted, (costs[1 + len(draft)] + 1e3 * step.t_draft) / costs[1])
+        self.curve.observe(1 + len(draft), self._n_past, 1e3 * step.t_verify)
+        if len(self._proposal):
+            self._judge(self._proposal, walk.tokens)
+        self._reasons[self._decision.reason] += 1
+        if self.explain is not None:
+            self.explain(self._decision, step)
+
+    def summary(self) -> str:
+        """What was used, and why the rest was not, in one line."""
+        rounds, used = self._reasons.total(), self._reasons[PAYS]
+        if not rounds:
+            return ""
+        why = [f"{reason} in {n}" for reason, n in self._reasons.most_common() if reason != PAYS]
+        plain = f" ({'; '.join(why)})" if why else ""
+        return f"drafted in {used} of {rounds} rounds{plain}"
+
+    def _judge(self, proposal: Draft, tokens: tuple[int, ...]) -> None:
+        """Learn from the proposal's nodes whose parents came true."""
+        if proposal.is_chain:
+            n_right = self._judge_chain(proposal, tokens)
+            deepest = {name: n_right for name in self.stages if proposal.source == name}
+        else:
+            deepest = self._judge_tree(proposal, tokens)
+        for name, n_right in deepest.items():
+            sources = proposal.sources
+            n_guessed = sources.count(name) if sources else len(proposal)
+            # the first token that it did not foresee settles all that it guessed behind it
+            n_known = n_guessed if n_right < len(tokens) else min(n_right, n_guessed)
+            self.stages[name].judged(min(n_right, n_guessed), n_known)
+
+    def _judge_chain(self, proposal: Draft, tokens: tuple[int, ...]) -> int:
+        """How many of its guesses were right, as far as tokens tell."""
+        source, sources, probs = proposal.source, proposal.sources, proposal.prob
+        guesses = proposal.tokens[: len(tokens)].tolist()
+        for node, guess in enumerate(guesses):
+            agreed = guess == tokens[node]
+            self._acceptance.observe(sources[node] if sources else source, float(probs[node]), agreed)
+            if not agreed:
+                return node
+        return len(guesses)
+
+    def _judge_tree(self, proposal: Draft, tokens: tuple[int, ...]) -> dict[str, int]:
+        """How deep each stage's guesses were right."""
+        source, sources = proposal.source, proposal.sources
+        deepest = {name: 0 for name in self.stages if name == source or name in sources}
+        right = {-1: 0}  # node -> how many tokens its path holds
+        for node, (parent, guess, prob) in enumerate(
+            zip(proposal.parents.tolist(), proposal.tokens.tolist(), proposal.prob.tolist(), strict=True)
+        ):
+            depth = right.get(parent, len(tokens))
+            if depth == len(tokens):
+                continue
+            agreed, name = guess == tokens[depth], sources[node] if sources else source
+            self._acceptance.observe(name, prob, agreed)
+            if agreed:
+                right[node] = depth + 1
+                if name in deepest:
+                    deepest[name] = depth + 1
+        return deepest

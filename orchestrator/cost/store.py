@@ -1,0 +1,84 @@
+"""Cost curves in the user's cache: one small JSON file for each model, device and setting.
+
+A curve is used as long as everything that it depends on is the same; see `curve_key`.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from adapters.cpu import usable_cores
+from adapters.devices import devices
+from adapters.llama_context import LlamaContext
+from adapters.llama_lib import version
+from adapters.presets import cache_folder
+from orchestrator.cost.curve import CostCurve
+from orchestrator.cost.measure import measure_curve
+
+logger = logging.getLogger("pilotfish.cost")
+
+FORMAT = 1
+
+
+def curve_of(context: LlamaContext, seconds: float = 1.0) -> CostCurve:
+    """The stored curve of an open context, measured and stored where there is none."""
+    key = curve_key(context)
+    stored = load_curve(key)
+    if stored is not None:
+        return stored
+    logger.info("measuring what decodes of several rows cost here, once, in about %.0f s", seconds)
+    curve = measure_curve(context, seconds)
+    context.truncate(0)
+    store_curve(key, curve)
+    return curve
+
+
+def curve_key(context: LlamaContext) -> Mapping[str, Any]:
+    """Everything that a curve depends on."""
+    model, settings = context.model, context.settings
+    file = model.path.stat()
+    n_threads = settings.n_threads or usable_cores()
+    return {
+        "format": FORMAT,
+        "model": [model.path.name, file.st_size, file.st_mtime_ns, model.n_params],
+        "weights": {name: repr(value) for name, value in asdict(model.settings).items()},
+        "threads": [n_threads, settings.n_threads_batch or n_threads],
+        "attention": [settings.flash_attn, settings.type_k, settings.type_v, settings.offload_kqv],
+        "sequences": context.capabilities.max_leaves > 1,
+        "devices": [device.description for device in devices()],
+        "llama_cpp": version(),
+    }
+
+
+def load_curve(key: Mapping[str, Any]) -> CostCurve | None:
+    """The curve stored for `key`; None where there is none, or none that can be read."""
+    path = _path(key)
+    try:
+        return CostCurve.from_dict(json.loads(path.read_text("utf-8"))["curve"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        logger.warning("%s: not a cost curve (%s); it is measured again", path, error)
+        return None
+
+
+def store_curve(key: Mapping[str, Any], curve: CostCurve) -> None:
+    """Keep `curve`; a cache that cannot be written costs a measurement at the next load, nothing else."""
+    path = _path(key)
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".json", delete=False) as file:
+            json.dump({"key": dict(key), "curve": curve.as_dict()}, file)
+        os.replace(file.name, path)
+    except OSError as error:
+        logger.warning("%s: cannot be written (%s); the costs are measured again next time", path, error)
+
+
+def _path(key: Mapping[str, Any]) -> Path:
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return cache_folder("costs") / f"{digest[:24]}.json"

@@ -1,0 +1,225 @@
+"""Claims about the planner's parts: acceptance, ledger, stages, and what is kept of a proposal."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from orchestrator.acceptance import Acceptance
+from orchestrator.adaptive import AdaptivePlanner
+from orchestrator.context import Context
+from orchestrator.cost.curve import CostCurve
+from orchestrator.draft import EMPTY, Draft, Step, Walk
+from orchestrator.ledger import Ledger
+from orchestrator.planner import LOST, NOTHING, PAYS, PAYS_NOT
+from orchestrator.stages import Stage
+
+FLAT = CostCurve(tuple(range(1, 33)), [10.0] * 32)  # rows are free
+STEEP = CostCurve(tuple(range(1, 33)), [10.0 * n for n in range(1, 33)])  # rows are never worth it
+STAIRS = CostCurve(tuple(range(1, 33)), [10.0 * (1 + (n - 1) // 4 * 0.8) for n in range(1, 33)])
+
+
+def test_an_estimate_begins_with_the_drafters_own_and_ends_with_what_came_true():
+    acceptance = Acceptance()
+    assert acceptance.estimate("a", 0.8) == 0.8
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        acceptance.observe("a", 0.8, bool(rng.random() < 0.3))
+    assert acceptance.estimate("a", 0.8) == pytest.approx(0.35, abs=0.12)
+    assert acceptance.estimate("b", 0.8) == 0.8 and acceptance.estimate("a", 0.2) == 0.2
+
+
+def test_estimates_follow_a_change_of_topic():
+    acceptance = Acceptance()
+    for agreed in [True] * 300 + [False] * 60:
+        acceptance.observe("a", 0.7, agreed)
+    assert acceptance.estimate("a", 0.7) < 0.45
+
+
+@pytest.mark.parametrize("prob", [0.0, 1.0, 1e-9])
+def test_extreme_guesses_are_guesses(prob):
+    acceptance = Acceptance()
+    acceptance.observe("a", prob, True)
+    assert 0 <= acceptance.estimate("a", prob) <= 1
+
+
+def test_who_has_lost_must_promise_more_and_is_out_after_four_decodes():
+    ledger = Ledger()
+    assert (ledger.margin, ledger.is_out) == (1.02, False)
+    ledger.book(1, 3.0)  # one token, three decodes' time
+    assert ledger.margin == pytest.approx(1.02 + 0.1 * 1.99) and not ledger.is_out
+    ledger.book(1, 4.0)
+    assert ledger.is_out
+    for _ in range(100):
+        ledger.book(1, 1.0)
+    assert not ledger.is_out
+
+
+def test_one_round_may_risk_what_was_won_and_three_decodes():
+    ledger = Ledger()
+    assert ledger.most == 4.0
+    ledger.book(6, 2.0)
+    assert ledger.most == 8.0
+    ledger.book(1, 9.0)
+    assert ledger.most == 4.0
+
+
+def test_old_gains_do_not_pay_for_ever():
+    ledger = Ledger()
+    for _ in range(100):
+        ledger.book(8, 2.0)
+    assert ledger.balance == 8.0
+
+
+def test_a_stage_asks_for_what_pays_and_tries_again_rarely():
+    stage = Stage()
+    costs = [0.0, *[10.0 + n for n in range(40)]]
+    stage.answered(4, 0.004)
+    assert stage.ask(costs, 8, 1.0, 1.02) > 0
+    for _ in range(200):
+        stage.judged(0, 4)
+    asked = [stage.ask(costs, 8, 1.0, 1.02) for _ in range(300)]
+    tries = [i for i, n in enumerate(asked) if n]
+    gaps = [b - a for a, b in itertools.pairwise(tries)]
+    assert 2 <= len(tries) <= 8 and gaps == sorted(gaps)
+
+
+def test_a_stage_that_takes_longer_than_it_saves_is_not_asked():
+    stage = Stage()
+    stage.answered(1, 0.050)
+    costs = [0.0, *[10.0 + n for n in range(40)]]
+    assert stage.best(costs, 8) == (0, 1.0)
+    assert stage.ask(costs, 8, 1.0, 1.02) == 0
+
+
+def test_what_others_promise_more_of_is_not_asked():
+    stage = Stage()
+    costs = [0.0, *[10.0 + n for n in range(40)]]
+    stage.answered(4, 0.004)
+    assert stage.ask(costs, 8, 5.0, 1.02) == 0
+
+
+def planner(curve, **options):
+    made = AdaptivePlanner(curve, **{"max_draft": 16, **options})
+    made.explained = []
+    made.explain = lambda decision, step: made.explained.append(decision)
+    return made
+
+
+def played(made, draft, tokens, *, n_context=50):
+    """One round: what was kept of `draft`; the target says `tokens`, as far as they were foreseen."""
+    context = Context(list(range(n_context)), None)
+    kept = made.trim(draft, made.budget(context, 60))
+    n_right = 0
+    while n_right < min(len(kept), len(tokens) - 1) and kept.tokens[n_right] == tokens[n_right]:
+        n_right += 1
+    walk = Walk(tuple(range(n_right)), tuple(tokens[: n_right + 1]))
+    made.observe(kept, walk, Step(walk.tokens, len(kept), n_right, len(kept), kept.source, 0.0, 0.01, 0.0))
+    return kept
+
+
+def test_where_rows_are_free_all_is_kept_and_where_they_are_dear_nothing():
+    draft = Draft.chain([1, 2, 3, 4], 0.5, source="s")
+    free, dear = planner(FLAT), planner(STEEP)
+    assert len(played(free, draft, [1, 2, 9])) == 4
+    assert len(played(dear, draft, [1, 2, 9])) == 0
+    assert (free.explained[0].reason, dear.explained[0].reason) == (PAYS, PAYS_NOT)
+    assert len(played(free, EMPTY, [1])) == 0 and free.explained[1].reason == NOTHING
+
+
+def test_kernels_that_like_multiples_of_four_get_them():
+    draft = Draft.chain(list(range(1, 13)), 0.93, source="s")
+    assert 1 + len(played(planner(STAIRS), draft, [0])) in (4, 8, 12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_kept_is_the_best_subtree_of_all(seed):
+    rng = np.random.default_rng(seed)
+    n = 7
+    parents = [int(rng.integers(-1, i)) if i else -1 for i in range(n)]
+    draft = Draft.tree(list(range(100, 100 + n)), parents, rng.uniform(0.05, 0.95, n).tolist(), source="s")
+    curve = CostCurve(tuple(range(1, 33)), np.cumsum(rng.uniform(0.5, 4.0, 32)).tolist())
+    made = planner(curve, max_leaves=8)
+    kept = made.trim(draft, made.budget(Context([1] * 10, None), 60))
+
+    def gain(nodes):
+        chance = {-1: 1.0}
+        for node in nodes:
+            chance[node] = chance[parents[node]] * float(draft.prob[node])
+        rows = 1 + len(nodes)
+        return sum(chance.values()) / curve.table(rows, 9)[rows] * curve.table(1, 9)[1]
+
+    closed = [
+        nodes
+        for size in range(n + 1)
+        for nodes in itertools.combinations(range(n), size)
+        if all(parents[node] == -1 or parents[node] in nodes for node in nodes)
+    ]
+    best = max(map(gain, closed))
+    chosen = tuple(draft.tokens.tolist().index(token) for token in kept.tokens.tolist())
+    assert gain(chosen) == pytest.approx(best, rel=1e-3) or (best < 1.02 and not chosen)
+
+
+def test_every_proposal_is_judged_used_or_not():
+    made = planner(STEEP)
+    for _ in range(50):
+        played(made, Draft.chain([7, 8], 0.5, source="s"), [1])
+    assert made._acceptance.estimate("s", 0.5) < 0.15
+
+
+def test_texts_that_mislead_are_left_alone_after_a_small_loss():
+    curve = CostCurve(tuple(range(1, 33)), [10.0 + 3.0 * n for n in range(32)])
+    made = planner(curve)
+    costs = 0.0
+    for _ in range(300):
+        kept = played(made, Draft.chain([7, 8, 9], 0.9, source="s"), [1])
+        costs += curve.ms(1 + len(kept), 49) / curve.ms(1, 49)
+    assert costs < 300 * 1.02
+    assert {decision.reason for decision in made.explained} == {PAYS, PAYS_NOT}
+    assert made.summary().startswith("drafted in ") and "would not pay in" in made.summary()
+
+
+def test_who_has_lost_too_much_waits_whatever_a_plan_promises():
+    made = planner(FLAT)
+    made._ledger.book(1, 9.0)
+    assert len(played(made, Draft.chain([7, 8, 9], 0.99, source="s"), [7, 8, 9, 1])) == 0
+    assert made.explained[0].reason == LOST
+    assert made.summary() == f"drafted in 0 of 1 rounds ({LOST} in 1)"
+
+
+def test_a_dear_source_is_asked_while_it_pays_and_judged_by_what_came_true():
+    made = planner(FLAT)
+    made.begin()
+    made.budget(Context([1] * 10, None), 20)
+    assert made.ask("model", EMPTY, 4) == 4
+    made.answered("model", 4, 0.001)
+    before = list(made.stages["model"].reach)
+    draft = Draft.chain([7, 8, 9, 5], 0.7, source="model")
+    played(made, draft, [7, 8, 1])
+    after = made.stages["model"].reach
+    assert after[0] > before[0] and after[1] > before[1] and after[2] < before[2] and after[3] < before[3]
+    made.stages["model"].answered(1, 10.0)
+    assert made.ask("model", EMPTY, 4) == 0
+
+
+def test_in_a_tree_each_source_is_judged_by_its_own_branch():
+    made = planner(FLAT, max_leaves=4)
+    context = Context([1] * 10, None)
+    made.ask("model", EMPTY, 2)
+    before = list(made.stages["model"].reach)
+    tree = Draft.tree([7, 8, 6], [-1, 0, -1], 0.6, source="model", sources=("model", "model", "suffix"))
+    kept = made.trim(tree, made.budget(context, 20))
+    assert len(kept) == 3
+    walk = Walk((2,), (6, 1))
+    made.observe(kept, walk, Step(walk.tokens, 3, 1, 2, "model", 0.0, 0.01, 0.0))
+    assert all(now < then for now, then in zip(made.stages["model"].reach[:2], before[:2], strict=True))
+    assert made._acceptance.estimate("suffix", 0.6) > 0.6 > made._acceptance.estimate("model", 0.6)
+
+
+def test_a_new_request_begins_with_a_clean_ledger_but_keeps_what_was_learned():
+    made = planner(STEEP)
+    for _ in range(50):
+        played(made, Draft.chain([7], 0.9, source="s"), [1])
+    learned = made._acceptance.estimate("s", 0.9)
+    made.begin()
+    assert made._acceptance.estimate("s", 0.9) == learned and made.summary() == ""
