@@ -11,7 +11,7 @@ from adapters.settings import ModelSettings
 from adapters.tokenizer import Tokenizer
 from orchestrator.config import Config
 from orchestrator.cost.curve import CostCurve
-from orchestrator.cost.store import curve_key, curve_of, store_curve
+from orchestrator.cost.store import TOO_NOISY, curve_key, curve_of, store_curve
 from orchestrator.drafters.base import Drafter
 from orchestrator.drafters.function import FunctionDrafter
 from orchestrator.drafters.registry import build_drafter
@@ -44,7 +44,7 @@ class Parts:
 
     def close(self) -> None:
         self.drafter.close()
-        if self.curve is not None:
+        if self.curve is not None and not self.curve.noise > TOO_NOISY:
             store_curve(curve_key(self.context), self.curve)
         if self.shared:
             self.context.close()

@@ -102,7 +102,7 @@ def test_code_to_be_edited_is_one_block_of_thirty_to_seventy_lines():
 
 @pytest.mark.parametrize(("suite", "count"), [("code_editing", 5), ("copy", 2)])
 def test_python_to_be_edited_compiles(suite, count):
-    sources = blocks("\n".join(first_turns(suite)), "python")
+    sources = [found[0] for prompt in first_turns(suite) if (found := blocks(prompt, "python"))]
     assert len(sources) >= count
     for source in sources:
         compile(source, "prompt", "exec")
@@ -111,8 +111,9 @@ def test_python_to_be_edited_compiles(suite, count):
 def test_what_is_to_be_copied_is_code_text_and_json_in_turn():
     copies = first_turns("copy")
     assert len(copies) == 24
-    code = [blocks(text) for text in copies[::3]]
-    assert all(len(found) == 1 and 25 <= len(found[0].splitlines()) <= 60 for found in code)
+    for code, *opening in map(blocks, copies[::3]):
+        assert 25 <= len(code.splitlines()) <= 60
+        assert all(code.startswith(lines) for lines in opening)
     assert not any("```" in text for text in copies[1::3])
     assert all("JSON" in text.split("\n\n")[0] for text in copies[2::3])
 

@@ -12,6 +12,7 @@ from orchestrator.cli.generate import generate
 from orchestrator.cli.inspect import inspect
 from orchestrator.cli.program import Program, log_to_stderr
 from orchestrator.cli.quantize import quantize
+from orchestrator.cli.tune import tune
 
 
 @click.group(cls=Program)
@@ -26,7 +27,7 @@ def main(context: click.Context, verbose: bool) -> None:
     log_to_stderr(context, verbose)
 
 
-for command in (demo, generate, chat, inspect, quantize, bench):
+for command in (demo, generate, chat, inspect, quantize, tune, bench):
     main.add_command(command)
 
 __all__ = ["main"]

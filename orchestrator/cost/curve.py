@@ -20,13 +20,15 @@ _OUTLIER = 1.5  # a round this much slower than expected was disturbed by someth
 @dataclass(slots=True)
 class CostCurve:
     """A measured curve. rows: ascending, from 1. base: ms at an empty cache. drift: how the machine does now
-    against when it was measured; it cancels in every comparison of row counts."""
+    against when it was measured; it cancels in every comparison of row counts. noise: by how much the same
+    decode took longer in one pass than in another, 0.2 = a fifth; not stored."""
 
     rows: tuple[int, ...]
     base: list[float]
     slope: float = 0.0
     row_slope: float = 0.0
     drift: float = 1.0
+    noise: float = 0.0
     _tables: dict[int, list[float]] = field(default_factory=dict, repr=False)
 
     def ms(self, rows: int, n_past: int) -> float:

@@ -33,7 +33,8 @@ def measure_curve(
     short = [typical(times) for times in zip(*passes, strict=True)]
     slope, row_slope = _slopes(target, rows, short, 0.4 * seconds, clock)
     base = [ms - n_short * (slope + row_slope * (n - 1)) for n, ms in zip(rows, short, strict=True)]
-    return CostCurve(rows, [max(1e-6, ms) for ms in base], slope, row_slope)
+    noise = median(max(times) / min(times) - 1.0 for times in zip(*passes, strict=True))
+    return CostCurve(rows, [max(1e-6, ms) for ms in base], slope, row_slope, noise=noise)
 
 
 def typical(times: Sequence[float]) -> float:

@@ -24,6 +24,7 @@ from orchestrator.cost.measure import measure_curve
 logger = logging.getLogger("pilotfish.cost")
 
 FORMAT = 1
+TOO_NOISY = 0.6  # two busy processes on as many cores make it 2 and more
 
 
 def curve_of(context: LlamaContext, seconds: float = 1.0) -> CostCurve:
@@ -69,7 +70,17 @@ def load_curve(key: Mapping[str, Any]) -> CostCurve | None:
 
 
 def store_curve(key: Mapping[str, Any], curve: CostCurve) -> None:
-    """Keep `curve`; a cache that cannot be written costs a measurement at the next load, nothing else."""
+    """Keep `curve`, unless the machine was too busy to measure it: it is used, and measured again next time.
+
+    A cache that cannot be written costs a measurement at the next load, nothing else.
+    """
+    if curve.noise > TOO_NOISY:
+        logger.warning(
+            "the machine was busy while the costs of decodes were measured (the same decode took up to "
+            "%.0f%% longer); they are measured again at the next load, and drafts fit badly until then",
+            100 * curve.noise,
+        )
+        return
     path = _path(key)
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".json", delete=False) as file:

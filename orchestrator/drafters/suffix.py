@@ -102,7 +102,7 @@ class Source(NamedTuple):
 
 class SuffixDrafter(Drafter):
     """Drafts what followed the newest occurrence of the text's longest suffix that occurred before, in
-    the request itself or in the references; of equally long ones the request's own.
+    the request itself or in the references; of equally long ones theirs, which has a name.
 
     Chains are as long as allowed: `prob` says how far to trust them. The nodes of a tree come in the
     order of their chance to be reached. `origin`: see `locate`.
@@ -188,7 +188,7 @@ class SuffixDrafter(Drafter):
         """The longest matches of either text, at most `most` of each, longest first."""
         found = [
             Source(cursor.automaton, match, cursor is own)
-            for cursor in (own, reference)
+            for cursor in (reference, own)
             for match in islice(cursor.matches(_STATES), min(most, _STATES))
             if match.length >= self._match_min
         ]

@@ -72,8 +72,9 @@ def test_a_longer_match_in_the_references_beats_the_requests_own():
     assert propose([2, 3, 8, 1, 2, 3], {"a": [1, 2, 3, 9]}, max_draft=1) == [9]
 
 
-def test_of_equally_long_matches_the_requests_own_wins():
-    assert propose([2, 3, 8, 1, 2, 3], {"a": [2, 3, 9]}, max_draft=1) == [8]
+def test_of_equally_long_matches_the_references_wins_as_it_has_a_name():
+    assert propose([2, 3, 8, 1, 2, 3], {"a": [2, 3, 9]}, max_draft=1) == [9]
+    assert propose([1, 2, 3, 8, 1, 2, 3], {"a": [2, 3, 9]}, max_draft=1) == [8]
 
 
 @pytest.mark.parametrize("tokens", [[1], [1, 2], [1, 2, 3, 4]])

@@ -73,7 +73,7 @@ def test_measuring_finds_base_and_slopes_exactly_on_a_target_without_noise():
     found = measure_curve(target, clock=clock)
     assert [found.ms(n, 0) for n in found.rows] == pytest.approx([8.0 + 2 * n for n in found.rows])
     assert (found.slope, found.row_slope) == pytest.approx((0.004, 0.001))
-    assert SHORT < LONG
+    assert SHORT < LONG and found.noise == pytest.approx(0.0)
 
 
 def test_a_small_context_is_measured_as_far_as_it_goes():

@@ -72,6 +72,13 @@ def test_a_broken_file_is_said_and_measured_again(cache, caplog):
     assert store.load_curve({"a": 2}) is None and not caplog.text
 
 
+def test_a_curve_of_a_busy_machine_is_used_but_not_kept(cache, caplog):
+    busy = CostCurve((1, 2), [1.0, 1.5], noise=1.2)
+    with caplog.at_level(logging.WARNING, "pilotfish.cost"):
+        store.store_curve({"a": 1}, busy)
+    assert "120% longer" in caplog.text and store.load_curve({"a": 1}) is None
+
+
 def test_a_cache_that_cannot_be_written_costs_a_warning(cache, caplog, monkeypatch):
     def refuse(*_args, **_options):
         raise OSError("read-only")

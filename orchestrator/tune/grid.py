@@ -1,0 +1,114 @@
+"""The curve under several settings: thread counts, flash attention, lengths of the context.
+
+Passes go through all settings in turn, so that a slow minute of the machine hits all alike.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from adapters.cpu import usable_cores
+from adapters.settings import ContextSettings
+from orchestrator.cost.curve import ROWS, CostCurve
+from orchestrator.cost.measure import typical
+from orchestrator.protocols import Target
+from orchestrator.tune.speed import Best, best_draft, by_rows
+from orchestrator.tune.timing import CLOCK, Clock, filler, no_progress, score_ms
+
+Milliseconds = dict[int, tuple[float, ...]]  # by tokens in the cache: ms for each of the row counts
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """One setting's curves. rows: ascending, from 1."""
+
+    settings: ContextSettings
+    rows: tuple[int, ...]
+    ms: Milliseconds
+
+    def plain_ms(self) -> float:
+        """ms per token of plain decoding, mean over the contexts."""
+        return float(np.mean([ms[0] for ms in self.ms.values()]))
+
+    def speculative_ms(self, acceptances: Sequence[float]) -> float:
+        """ms per token with the best draft length, mean over contexts and acceptances."""
+        return float(np.mean([1e3 / self.best(n, a).tok_s for n in self.ms for a in acceptances]))
+
+    def best(self, n_past: int, acceptance: float) -> Best:
+        """The best draft length after `n_past` tokens."""
+        return best_draft(by_rows(self.rows, self.ms[n_past]), acceptance)
+
+    def curve(self) -> CostCurve:
+        """What the planner uses; needs two contexts, as one does not tell what a longer one costs."""
+        contexts = np.array(sorted(self.ms), float)
+        times = np.array([self.ms[n] for n in sorted(self.ms)])  # [n_contexts, n_rows]
+        grown = np.maximum(np.polyfit(contexts, times, 1)[0], 0.0)  # ms per token of context, by rows
+        columns = np.array([[1.0, n - 1] for n in self.rows])
+        (slope, row_slope), *_ = np.linalg.lstsq(columns, grown, rcond=None)
+        slope, row_slope = max(0.0, float(slope)), max(0.0, float(row_slope))
+        short = int(contexts[0])
+        base = [
+            max(1e-6, ms - short * (slope + row_slope * (n - 1)))
+            for n, ms in zip(self.rows, self.ms[short], strict=True)
+        ]
+        return CostCurve(self.rows, base, slope, row_slope)
+
+
+def settings_grid(used: ContextSettings, threads: Iterable[int]) -> list[ContextSettings]:
+    """`used` first, then every thread count with flash attention on and off, where V's type allows off."""
+    flash = (True, False) if used.type_v in ("f32", "f16", "bf16") else (True,)
+    others = [
+        replace(used, n_threads=n, n_threads_batch=None, flash_attn=on) for n in threads for on in flash
+    ]
+    known, grid = {_essence(used)}, [used]
+    for settings in others:
+        if _essence(settings) not in known:
+            known.add(_essence(settings))
+            grid.append(settings)
+    return grid
+
+
+def _essence(settings: ContextSettings) -> tuple[int, int, bool | None]:
+    return (*threads_of(settings), settings.flash_attn)
+
+
+def threads_of(settings: ContextSettings) -> tuple[int, int]:
+    """Threads for one row, and for several."""
+    n_threads = settings.n_threads or usable_cores()
+    return n_threads, settings.n_threads_batch or n_threads
+
+
+def measured_rows(target: Target, n_past: int) -> tuple[int, ...]:
+    """The row counts for which there is room after `n_past` tokens."""
+    can = target.capabilities
+    return tuple(n for n in ROWS if n <= min(can.max_rows, can.n_ctx - n_past - 1))
+
+
+def measure_grid(
+    targets: Sequence[Target],
+    contexts: Sequence[int],
+    passes: int,
+    *,
+    progress: Callable[[int, int], None] = no_progress,
+    clock: Clock = CLOCK,
+) -> list[Milliseconds]:
+    """What decodes of `measured_rows` cost on each target, whose caches are used and then worthless."""
+    rows = measured_rows(targets[0], max(contexts))
+    found: list[Milliseconds] = [{} for _ in targets]
+    steps = len(contexts) * passes
+    progress(0, steps)
+    for index, n_past in enumerate(sorted(contexts)):
+        samples: list[dict[int, list[float]]] = [defaultdict(list) for _ in targets]
+        for target in targets:
+            target.prefill(filler(n_past + 1, target.capabilities.n_vocab))
+        for number in range(passes):
+            for target, times in zip(targets, samples, strict=True):
+                for n in rows:
+                    score_ms(target, n, clock)  # builds the graph, which the next one uses again
+                    times[n].append(score_ms(target, n, clock))
+            progress(index * passes + number + 1, steps)
+        for times, ms in zip(samples, found, strict=True):
+            ms[n_past] = tuple(typical(times[n]) for n in rows)
+    return found
