@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes every figure of bench/RESULTS.md again and writes that file. An idle machine, please: about half an hour.
+# Takes every figure of bench/RESULTS.md again and writes that file. An idle machine, please: about an hour.
 #
 # usage: bench/reproduce.sh [FOLDER for the JSON documents, default bench/out]
 # PER_SUITE, MAX_TOKENS, REPEATS   how much is measured
@@ -28,6 +28,15 @@ measure() { # NAME OPTIONS...: one document
   documents+=("$out/$name.json")
 }
 
+measure auto-q4_0 --model smollm2:Q4_0 --method auto
+measure auto-bf16 --model smollm2 --method auto
+measure sampled-q4_0 --model smollm2:Q4_0 --method auto --temperature 0.8
+measure copy-q4_0 --model smollm2:Q4_0 --method auto --suite bench/prompts/copy.jsonl --per-suite 24
+measure copy-bf16 --model smollm2 --method auto --suite bench/prompts/copy.jsonl --per-suite 24
+measure adversarial-q4_0 --model smollm2:Q4_0 --method auto --suite bench/prompts_adversarial --per-suite 12
+measure ablation-q4_0 --model smollm2:Q4_0 --method auto --per-suite 1 \
+  --config "method=suffix planner=fixed max_draft=2" --config "method=suffix planner=fixed max_draft=4" \
+  --config "method=suffix planner=fixed max_draft=8" --config "method=suffix planner=fixed max_draft=16"
 measure lookup-q4_0 --model smollm2:Q4_0 --method lookup "${check[@]}"
 measure lookup-bf16 --model smollm2 --method lookup
 measure lookup-gemma-q4_k_m --model gemma3-270m --method lookup

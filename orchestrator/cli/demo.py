@@ -63,8 +63,8 @@ class View:
     def _show(self, chunk: "Chunk") -> None:
         pieces = [self._decoder.push(token) for token in chunk.tokens]
         n_accepted = chunk.step.n_accepted if chunk.step else 0
-        # click drops the colour where stdout is no terminal
-        click.echo(click.style("".join(pieces[:n_accepted]), fg="green"), nl=False)
+        if n_accepted:  # click drops the colour where stdout is no terminal
+            click.echo(click.style("".join(pieces[:n_accepted]), fg="green"), nl=False)
         click.echo("".join(pieces[n_accepted:]), nl=False)
 
 

@@ -75,7 +75,7 @@ def store_curve(key: Mapping[str, Any], curve: CostCurve) -> None:
     A cache that cannot be written costs a measurement at the next load, nothing else.
     """
     if curve.noise > TOO_NOISY:
-        logger.warning(
+        logger.info(
             "the machine was busy while the costs of decodes were measured (the same decode took up to "
             "%.0f%% longer); they are measured again at the next load, and drafts fit badly until then",
             100 * curve.noise,

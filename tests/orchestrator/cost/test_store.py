@@ -74,7 +74,7 @@ def test_a_broken_file_is_said_and_measured_again(cache, caplog):
 
 def test_a_curve_of_a_busy_machine_is_used_but_not_kept(cache, caplog):
     busy = CostCurve((1, 2), [1.0, 1.5], noise=1.2)
-    with caplog.at_level(logging.WARNING, "pilotfish.cost"):
+    with caplog.at_level(logging.INFO, "pilotfish.cost"):
         store.store_curve({"a": 1}, busy)
     assert "120% longer" in caplog.text and store.load_curve({"a": 1}) is None
 
