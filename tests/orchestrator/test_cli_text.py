@@ -53,10 +53,10 @@ def test_json_is_one_object_with_the_text_its_tokens_and_the_statistics(model):
         (["--no-speculate"], lambda d: d["stats"]["method"] == "none"),
         (["--method", "none"], lambda d: d["stats"]["method"] == "none"),
         (
-            ["--draft", "MODEL", "--max-draft", "2"],
+            ["--draft", "MODEL", "--method", "model", "--max-draft", "2"],
             lambda d: d["stats"]["by_source"]["model"]["n_drafted"] > 0,
         ),
-        (["--ngram-min", "1", "--threads", "1"], lambda d: d["stats"]["n_drafted"] > 0),
+        (["--ngram-min", "1", "--method", "lookup"], lambda d: d["stats"]["n_drafted"] > 0),
         (["--n-ctx", "256", "--max-tokens", "999"], lambda d: 240 <= len(d["tokens"]) <= 256),
         (["--stop", "e"], lambda d: "e" not in d["text"] and d["finish_reason"] == "stop"),
         (["--chat"], lambda d: d["stats"]["n_prompt"] > 20),
