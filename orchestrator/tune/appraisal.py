@@ -18,7 +18,7 @@ from orchestrator.tune.choice import ACCEPTANCE
 from orchestrator.tune.perplexity import WINDOW, perplexity
 from orchestrator.tune.sample import MAX_TOKENS
 from orchestrator.tune.speed import Best, best_draft, by_rows
-from orchestrator.tune.timing import filler, score_ms
+from orchestrator.tune.timing import filler, score_ms, settled
 
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)
 N_PAST = 64
@@ -76,7 +76,7 @@ def appraise(
     for turn in range(TURNS):
         for one, times in zip(found, samples, strict=True):
             report(f"measuring {one.name}, turn {turn + 1} of {TURNS}")
-            _visit(one, times, LlamaModel(one.path, model), settings, text if turn == 0 else "")
+            _visit(one, times, LlamaModel(one.path, settled(model)), settings, text if turn == 0 else "")
     for one, times in zip(found, samples, strict=True):
         one.ms = [typical(row_times) for row_times in times]
     return found

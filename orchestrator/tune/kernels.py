@@ -19,7 +19,7 @@ from adapters.quantize import tensor_types
 from adapters.settings import ContextSettings, ModelSettings
 from orchestrator.tune.census import Census
 from orchestrator.tune.speed import by_rows
-from orchestrator.tune.timing import CLOCK, Clock, filler, layers_ms, score_ms
+from orchestrator.tune.timing import CLOCK, Clock, filler, layers_ms, score_ms, settled
 
 CANDIDATES = ("Q4_0", "IQ4_NL", "Q4_1", "Q4_K", "Q5_0", "Q5_K", "Q6_K", "Q8_0", "F16", "BF16")
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)
@@ -76,7 +76,8 @@ def probe_settings(weights: ModelSettings, n_layer: int) -> ModelSettings:
     """How to load probes for a model of `n_layer` layers: on the device of its vocabulary projection, which
     llama.cpp offloads last of all; no LoRA would fit them."""
     offloaded = weights.n_gpu_layers < 0 or weights.n_gpu_layers > n_layer
-    return replace(weights, n_gpu_layers=-1 if offloaded else 0, lora=(), lora_scale=())
+    bare = replace(settled(weights), lora=(), lora_scale=())
+    return replace(bare, n_gpu_layers=-1 if offloaded else 0)
 
 
 def _measured(opened: Mapping[str, LlamaContext], n_weights: int, clock: Clock) -> Kernels:

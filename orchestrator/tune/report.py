@@ -20,7 +20,7 @@ def label(settings: ContextSettings) -> str:
     single, many = threads_of(settings)
     threads = f"{single} thread{'s' if single > 1 else ''}"
     threads += f" ({many} for several rows)" if many != single else ""
-    flash = {None: "as llama.cpp likes", True: "on", False: "off"}[settings.flash_attn]
+    flash = {None: "auto", True: "on", False: "off"}[settings.flash_attn]
     return f"{threads}, flash attention {flash}"
 
 

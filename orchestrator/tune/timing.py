@@ -1,12 +1,14 @@
 """Timing one decode on an open target, which is left as it was found."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 
 from adapters.llama_context import LlamaContext
-from adapters.llama_model import LlamaModel
+from adapters.llama_model import LlamaModel, amx_is_safe
+from adapters.settings import ModelSettings
 from orchestrator.draft import EMPTY, Draft
 from orchestrator.errors import UnsupportedTarget
 from orchestrator.protocols import Target
@@ -27,6 +29,12 @@ def require_rollback(model: LlamaModel) -> None:
             f"{model.path.name} cannot be sped up by speculation, so there is nothing to tune: "
             f"{model.no_rollback}"
         )
+
+
+def settled(weights: ModelSettings) -> ModelSettings:
+    """The same with repacking decided, for those who load many models: each would warn of AMX again."""
+    decided = amx_is_safe() if weights.use_extra_bufts is None else weights.use_extra_bufts
+    return replace(weights, use_extra_bufts=decided)
 
 
 def score_ms(target: Target, rows: int, clock: Clock = CLOCK) -> float:

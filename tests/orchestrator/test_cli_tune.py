@@ -36,7 +36,7 @@ def test_tune_prints_tables_advice_and_a_plot(tiny, tmp_path, alone):
     for text in (
         "== 16 tokens in the cache",
         "== 64 tokens in the cache",
-        "1 thread, flash attention as llama.cpp likes (in use)",
+        "1 thread, flash attention auto (in use)",
         "1 thread, flash attention on",
         "1 thread, flash attention off",
         "accepting 0.5",
