@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from gguf.constants import GGMLQuantizationType
 
-from adapters.cpu import usable_cores
 from adapters.errors import AdapterError, ConfigError, ContextFull, DecodeError, ModelLoadError, RollbackError
 from adapters.llama_batch import LlamaBatch, TreeShape
 from adapters.llama_hidden import HiddenReader, check_taps, float_view, pointer_getter
@@ -83,8 +82,7 @@ class LlamaContext:
         params.n_ctx = settings.n_ctx or min(self.model.n_ctx_train, DEFAULT_N_CTX)
         params.n_batch, params.n_ubatch = settings.n_batch, settings.n_ubatch
         params.n_seq_max, params.n_outputs_max = self._n_seq, settings.max_rows
-        params.n_threads = settings.n_threads or usable_cores()
-        params.n_threads_batch = settings.n_threads_batch or settings.n_threads or usable_cores()
+        params.n_threads, params.n_threads_batch = settings.threads
         flash = {None: "AUTO", True: "ENABLED", False: "DISABLED"}[settings.flash_attn]
         params.flash_attn_type = getattr(lib, f"LLAMA_FLASH_ATTN_TYPE_{flash}")
         params.type_k = GGMLQuantizationType[settings.type_k.upper()]

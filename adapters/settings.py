@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.cpu import usable_cores
 from adapters.errors import ConfigError
 
 SPLIT_MODES = ("none", "layer", "row", "tensor")
@@ -116,3 +117,9 @@ class ContextSettings:
             not (quantized_v and self.flash_attn is False),
             f"type_v={self.type_v!r} needs flash attention; leave flash_attn unset or use type_v='f16'",
         )
+
+    @property
+    def threads(self) -> tuple[int, int]:
+        """Threads for one row, and for several, once the defaults are filled in."""
+        n_threads = self.n_threads or usable_cores()
+        return n_threads, self.n_threads_batch or n_threads

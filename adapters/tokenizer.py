@@ -104,6 +104,11 @@ class Tokenizer:
         """Whether `token` ends a generation (EOS, end of turn, ...)."""
         return bool(self._lib.llama_vocab_is_eog(self._model.vocab, token))
 
+    @property
+    def end_tokens(self) -> list[int]:
+        """Every token that ends a text."""
+        return [token for token in range(self.n_vocab) if self.is_end(token)]
+
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of `tokens`; bytes that are no UTF-8 become U+FFFD."""
         return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")

@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from adapters.cpu import usable_cores
 from orchestrator.bench.baseline_check import Check, against_llama_bench
 from orchestrator.bench.configuration import Configuration
 from orchestrator.bench.document import PLAIN_SERVER, document
@@ -81,12 +80,12 @@ class Bench:
             n_threads=self._n_threads,
             sampling={name: getattr(sampling, name) for name in sampling.field_names()},
             ignore_eos=self._ignore_eos,
-            end_tokens=[token for token in range(tokenizer.n_vocab) if tokenizer.is_end(token)],
+            end_tokens=tokenizer.end_tokens,
         )
 
     @property
     def _n_threads(self) -> int:
-        return self._groups[0].engine.engine.config.context.n_threads or usable_cores()
+        return self._groups[0].engine.engine.config.context.threads[0]
 
     def run(self, bench_binary: Path | None = None) -> BaseException | None:
         """Ask every question; an interruption or an error that ended the run early is returned, for the

@@ -5,15 +5,14 @@ contexts and the same minutes of the machine as the speeds. Knows the Target pro
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from orchestrator.draft import Draft
+from orchestrator.cost.timing import CLOCK, Clock, fitting_rows, score_ms
 from orchestrator.protocols import Target
 
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)
@@ -79,27 +78,19 @@ class Sample:
 class CostMeter:
     """Collects samples, by suite."""
 
-    clock: Callable[[], float] = perf_counter
+    clock: Clock = CLOCK
     samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
 
     def measure(self, target: Target, suite: str) -> None:
         """Decode as many rows as each of ROWS after what the target holds, and forget them again."""
-        can = target.capabilities
-        most = min(can.max_rows, can.n_ctx - target.n_past - 1) if can.rollback else 0
-        if most < 1:
+        rows = fitting_rows(target, ROWS, target.n_past) if target.capabilities.rollback else ()
+        if not rows:
             return
         ms: dict[int, list[float]] = defaultdict(list)
-        target.score(Draft())  # the first decode after something else is not like the others
-        target.rollback()
-        for rows in (
-            rows for rows in (*ROWS, 1, 1) if rows <= most
-        ):  # one row is what others are held against
-            draft = Draft.chain([0] * (rows - 1), source="cost") if rows > 1 else Draft()
-            begun = self.clock()
-            target.score(draft)
-            ms[rows].append(1e3 * (self.clock() - begun))
-            target.rollback()
-        self.samples[suite].append(Sample({rows: median(times) for rows, times in ms.items()}, target.n_past))
+        score_ms(target, 1)  # the first decode after something else is not like the others
+        for n in (*rows, 1, 1):  # one row is what others are held against
+            ms[n].append(score_ms(target, n, self.clock))
+        self.samples[suite].append(Sample({n: median(times) for n, times in ms.items()}, target.n_past))
 
     def curve(self, suite: str | None = None) -> Curve | None:
         """The curve of one suite, None = of all; none where the target never had room or rollback."""

@@ -60,6 +60,5 @@ def _free(tokens: Sequence[int], budget: int) -> list[int]:
 
 
 def _without_end(engine: Engine) -> dict[str, Any]:
-    tokenizer, bias = engine.tokenizer, dict(engine.config.sampling.logit_bias)
-    ends = [token for token in range(tokenizer.n_vocab) if tokenizer.is_end(token)]
-    return {"logit_bias": bias | {token: float("-inf") for token in ends}}
+    bias = dict(engine.config.sampling.logit_bias)
+    return {"logit_bias": bias | dict.fromkeys(engine.tokenizer.end_tokens, float("-inf"))}

@@ -18,6 +18,7 @@ from adapters.cpu import usable_cores
 from adapters.devices import devices
 from adapters.gguf_header import read_header
 from adapters.llama_lib import library
+from orchestrator.config import Config
 
 PACKAGES = ("llama-cpp-python", "numpy", "torch", "transformers", "tokenizers")
 
@@ -26,7 +27,7 @@ def provenance(
     argv: Sequence[str], model: Path, suites: Iterable[Path], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The provenance of a run of `model` with `settings`; call it when the run is over."""
-    threads = settings.get("n_threads") or usable_cores()
+    threads, threads_batch = Config.of(**settings).context.threads
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "pilotfish": version("pilotfish"),
@@ -40,7 +41,7 @@ def provenance(
         "n_cores": usable_cores(),
         "gpus": [device.description for device in devices() if device.kind != "CPU"],
         "threads": threads,
-        "threads_batch": settings.get("n_threads_batch") or threads,
+        "threads_batch": threads_batch,
         "model": _model(model),
         "seed": settings.get("seed"),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,

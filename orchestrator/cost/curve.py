@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)
 _CELL = 64  # tokens of context that share one table
 _FAST, _SLOW = 0.1, 0.02  # how much one round counts for the drift of everything, and of one row count
@@ -29,7 +31,27 @@ class CostCurve:
     row_slope: float = 0.0
     drift: float = 1.0
     noise: float = 0.0
-    _tables: dict[int, list[float]] = field(default_factory=dict, repr=False)
+    _cell: int = field(default=-1, repr=False, compare=False)
+    _table: list[float] = field(default_factory=list, repr=False, compare=False)
+
+    @classmethod
+    def fitted(
+        cls,
+        rows: Sequence[int],
+        ms: Sequence[float],
+        n_past: int,
+        grown: Mapping[int, float],
+        noise: float = 0.0,
+    ) -> "CostCurve":
+        """From `ms` of each row count after `n_past` tokens. grown: by row count, how many ms each further
+        token of context adds; two counts at least, or none where nothing is known of it."""
+        slope = row_slope = 0.0
+        if grown:
+            columns = np.array([[1.0, n - 1] for n in grown])
+            fit = np.linalg.lstsq(columns, np.array(list(grown.values())), rcond=None)[0]
+            slope, row_slope = (max(0.0, float(value)) for value in fit)
+        base = [one - n_past * (slope + row_slope * (n - 1)) for n, one in zip(rows, ms, strict=True)]
+        return cls(tuple(rows), [max(1e-6, one) for one in base], slope, row_slope, noise=noise)
 
     def ms(self, rows: int, n_past: int) -> float:
         """Expected ms, the drift left out."""
@@ -38,14 +60,15 @@ class CostCurve:
     def table(self, most: int, n_past: int) -> Sequence[float]:
         """`ms` of 0 (unused), 1, 2, ... rows, at least up to `most`; shared, do not change it."""
         cell = n_past // _CELL
-        table = self._tables.get(cell)
-        if table is None or len(table) <= most:
-            middle = (cell + 0.5) * _CELL
-            table = self._tables[cell] = [
-                0.0,
-                *(self.ms(n, int(middle)) for n in range(1, max(most, 32) + 1)),
-            ]
-        return table
+        if cell != self._cell or len(self._table) <= most:
+            self._cell = cell
+            self._table = [0.0, *(self.ms(n, self._middle) for n in range(1, max(most, 32) + 1))]
+        return self._table
+
+    @property
+    def _middle(self) -> int:
+        """Tokens in the cache that the table stands for."""
+        return int((self._cell + 0.5) * _CELL)
 
     def _base_at(self, rows: int) -> float:
         place = bisect_left(self.rows, rows)
@@ -65,8 +88,8 @@ class CostCurve:
         if 1 / _OUTLIER < ratio < _OUTLIER and rows in self.rows:
             place = self.rows.index(rows)
             self.base[place] = max(1e-6, self.base[place] + _SLOW * (ratio - 1) * expected)
-            for cell, table in self._tables.items():
-                table[rows] = self.ms(rows, int((cell + 0.5) * _CELL))
+            if self._table:
+                self._table[rows] = self.ms(rows, self._middle)
 
     def as_dict(self) -> dict[str, Any]:
         return {

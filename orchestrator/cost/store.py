@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adapters.cpu import usable_cores
 from adapters.devices import devices
 from adapters.llama_context import LlamaContext
 from adapters.llama_lib import version
@@ -44,12 +43,11 @@ def curve_key(context: LlamaContext) -> Mapping[str, Any]:
     """Everything that a curve depends on."""
     model, settings = context.model, context.settings
     file = model.path.stat()
-    n_threads = settings.n_threads or usable_cores()
     return {
         "format": FORMAT,
         "model": [model.path.name, file.st_size, file.st_mtime_ns, model.n_params],
         "weights": {name: repr(value) for name, value in asdict(model.settings).items()},
-        "threads": [n_threads, settings.n_threads_batch or n_threads],
+        "threads": list(settings.threads),
         "attention": [settings.flash_attn, settings.type_k, settings.type_v, settings.offload_kqv],
         "sequences": context.capabilities.max_leaves > 1,
         "devices": [device.description for device in devices()],

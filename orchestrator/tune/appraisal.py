@@ -13,12 +13,12 @@ from adapters.llama_context import LlamaContext
 from adapters.llama_model import LlamaModel
 from adapters.settings import ContextSettings, ModelSettings
 from adapters.tokenizer import Tokenizer
-from orchestrator.cost.measure import typical
+from orchestrator.cost.timing import filler, score_ms, typical
 from orchestrator.tune.choice import ACCEPTANCE
 from orchestrator.tune.perplexity import WINDOW, perplexity
 from orchestrator.tune.sample import MAX_TOKENS
 from orchestrator.tune.speed import Best, best_draft, by_rows
-from orchestrator.tune.timing import filler, score_ms, settled
+from orchestrator.tune.timing import settled
 
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)
 N_PAST = 64

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adapters.cpu import usable_cores
 from adapters.settings import ContextSettings
 from orchestrator.cost.curve import ROWS, CostCurve
-from orchestrator.cost.measure import typical
+from orchestrator.cost.timing import CLOCK, Clock, filler, fitting_rows, score_ms, typical
 from orchestrator.protocols import Target
 from orchestrator.tune.speed import Best, best_draft, by_rows
-from orchestrator.tune.timing import CLOCK, Clock, filler, no_progress, score_ms
+from orchestrator.tune.timing import no_progress
 
 Milliseconds = dict[int, tuple[float, ...]]  # by tokens in the cache: ms for each of the row counts
 
@@ -45,15 +44,8 @@ class Timings:
         contexts = np.array(sorted(self.ms), float)
         times = np.array([self.ms[n] for n in sorted(self.ms)])  # [n_contexts, n_rows]
         grown = np.maximum(np.polyfit(contexts, times, 1)[0], 0.0)  # ms per token of context, by rows
-        columns = np.array([[1.0, n - 1] for n in self.rows])
-        (slope, row_slope), *_ = np.linalg.lstsq(columns, grown, rcond=None)
-        slope, row_slope = max(0.0, float(slope)), max(0.0, float(row_slope))
         short = int(contexts[0])
-        base = [
-            max(1e-6, ms - short * (slope + row_slope * (n - 1)))
-            for n, ms in zip(self.rows, self.ms[short], strict=True)
-        ]
-        return CostCurve(self.rows, base, slope, row_slope)
+        return CostCurve.fitted(self.rows, self.ms[short], short, dict(zip(self.rows, grown, strict=True)))
 
 
 def settings_grid(used: ContextSettings, threads: Iterable[int]) -> list[ContextSettings]:
@@ -71,19 +63,12 @@ def settings_grid(used: ContextSettings, threads: Iterable[int]) -> list[Context
 
 
 def _essence(settings: ContextSettings) -> tuple[int, int, bool | None]:
-    return (*threads_of(settings), settings.flash_attn)
-
-
-def threads_of(settings: ContextSettings) -> tuple[int, int]:
-    """Threads for one row, and for several."""
-    n_threads = settings.n_threads or usable_cores()
-    return n_threads, settings.n_threads_batch or n_threads
+    return (*settings.threads, settings.flash_attn)
 
 
 def measured_rows(target: Target, n_past: int) -> tuple[int, ...]:
     """The row counts for which there is room after `n_past` tokens."""
-    can = target.capabilities
-    return tuple(n for n in ROWS if n <= min(can.max_rows, can.n_ctx - n_past - 1))
+    return fitting_rows(target, ROWS, n_past)
 
 
 def measure_grid(

@@ -17,9 +17,10 @@ from adapters.llama_context import LlamaContext
 from adapters.llama_model import LlamaModel
 from adapters.quantize import tensor_types
 from adapters.settings import ContextSettings, ModelSettings
+from orchestrator.cost.timing import CLOCK, Clock, filler, score_ms
 from orchestrator.tune.census import Census
 from orchestrator.tune.speed import by_rows
-from orchestrator.tune.timing import CLOCK, Clock, filler, layers_ms, score_ms, settled
+from orchestrator.tune.timing import layers_ms, settled
 
 CANDIDATES = ("Q4_0", "IQ4_NL", "Q4_1", "Q4_K", "Q5_0", "Q5_K", "Q6_K", "Q8_0", "F16", "BF16")
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)

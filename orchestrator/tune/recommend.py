@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.tune.grid import Timings, threads_of
+from orchestrator.tune.grid import Timings
 
 TIE = 1.02  # what is no slower than this is as good: the settings in use need no change for it
 
@@ -33,11 +33,11 @@ def recommend(timings: Sequence[Timings], acceptances: Sequence[float]) -> Recom
     single = _best([many, *alike], plain_ms)
     used = timings[0].settings
     wanted = {
-        "n_threads": threads_of(single.settings)[0],
-        "n_threads_batch": threads_of(many.settings)[1],
+        "n_threads": single.settings.threads[0],
+        "n_threads_batch": many.settings.threads[1],
         "flash_attn": many.settings.flash_attn,
     }
-    current = dict(zip(wanted, (*threads_of(used), used.flash_attn), strict=True))
+    current = dict(zip(wanted, (*used.threads, used.flash_attn), strict=True))
     change = {} if wanted == current else _shortest(wanted, current)
     return Recommendation(_best(timings, plain_ms), many, change)
 

@@ -6,7 +6,7 @@ from adapters.gguf_probe import bits
 from adapters.settings import ContextSettings
 from orchestrator.bench.report.tables import aligned
 from orchestrator.tune.choice import ACCEPTANCE, Change
-from orchestrator.tune.grid import Timings, threads_of
+from orchestrator.tune.grid import Timings
 from orchestrator.tune.neighbours import warnings
 from orchestrator.tune.speed import by_rows, cheap_rows
 from orchestrator.tune.study import Study
@@ -17,7 +17,7 @@ POOR = 2.0  # four rows for the price of two: the best draft then gains little
 
 def label(settings: ContextSettings) -> str:
     """A setting in words."""
-    single, many = threads_of(settings)
+    single, many = settings.threads
     threads = f"{single} thread{'s' if single > 1 else ''}"
     threads += f" ({many} for several rows)" if many != single else ""
     flash = {None: "auto", True: "on", False: "off"}[settings.flash_attn]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters.llama_context import LlamaContext
-from orchestrator.cost.measure import typical
-from orchestrator.tune.timing import CLOCK, Clock, filler, layers_ms, score_ms
+from orchestrator.cost.timing import CLOCK, Clock, filler, fitting_rows, score_ms, typical
+from orchestrator.tune.timing import layers_ms
 
 ROWS = (1, 2, 3, 4, 5, 6, 8, 12, 16)
 SHORT = 64  # tokens in the cache: attention is a part of the layers that no type changes
@@ -39,7 +39,7 @@ def measure_split(context: LlamaContext, passes: int, clock: Clock = CLOCK) -> S
     """The split of an open context, whose cache is used and then worthless."""
     can = context.capabilities
     n_past = max(1, min(SHORT, can.n_ctx // 4))
-    rows = tuple(n for n in ROWS if n <= min(can.max_rows, can.n_ctx - n_past - 1))
+    rows = fitting_rows(context, ROWS, n_past)
     tokens = filler(n_past + 1, can.n_vocab)
     context.prefill(tokens)
     whole: list[list[float]] = [[] for _ in rows]

@@ -15,7 +15,7 @@ from orchestrator.cost.curve import ROWS
 from orchestrator.cost.store import curve_key, store_curve
 from orchestrator.tune.census import Census, census
 from orchestrator.tune.choice import MOST_HEAD_BITS, WORTH, Change, candidates, changes
-from orchestrator.tune.grid import Timings, measure_grid, measured_rows, settings_grid, threads_of
+from orchestrator.tune.grid import Timings, measure_grid, measured_rows, settings_grid
 from orchestrator.tune.kernels import Kernels, measure_kernels
 from orchestrator.tune.neighbours import MUCH, Neighbours
 from orchestrator.tune.recommend import Recommendation, recommend
@@ -82,7 +82,7 @@ class Study:
 
 
 def _as_dict(one: Timings, acceptances: Sequence[float]) -> dict[str, Any]:
-    n_threads, n_threads_batch = threads_of(one.settings)
+    n_threads, n_threads_batch = one.settings.threads
     return {
         "n_threads": n_threads,
         "n_threads_batch": n_threads_batch,

@@ -3,7 +3,8 @@
 import pytest
 
 from orchestrator.cost.curve import CostCurve
-from orchestrator.cost.measure import LONG, SHORT, measure_curve, typical
+from orchestrator.cost.measure import LONG, SHORT, measure_curve
+from orchestrator.cost.timing import typical
 from tests.fakes import random_law
 from tests.orchestrator.bench.memory_engine import N_VOCAB, Clock, TimedTarget
 

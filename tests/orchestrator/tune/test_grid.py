@@ -4,7 +4,7 @@ import pytest
 
 from adapters.settings import ContextSettings
 from orchestrator.cost.curve import ROWS
-from orchestrator.tune.grid import Timings, measure_grid, measured_rows, settings_grid, threads_of
+from orchestrator.tune.grid import Timings, measure_grid, measured_rows, settings_grid
 from tests.fakes import MemoryTarget, one_hot
 
 
@@ -61,7 +61,7 @@ def test_the_grid_has_the_settings_in_use_first_and_none_twice():
     used = ContextSettings(n_threads=2, flash_attn=True)
     grid = settings_grid(used, (1, 2))
     assert grid[0] is used
-    found = [(*threads_of(settings), settings.flash_attn) for settings in grid]
+    found = [(*settings.threads, settings.flash_attn) for settings in grid]
     assert found == [(2, 2, True), (1, 1, True), (1, 1, False), (2, 2, False)]
     undecided = settings_grid(ContextSettings(n_threads=1), (1,))
     assert [settings.flash_attn for settings in undecided] == [None, True, False]

@@ -7,12 +7,13 @@ import pytest
 from adapters.llama_context import LlamaContext
 from adapters.llama_model import LlamaModel
 from adapters.settings import ContextSettings, ModelSettings
+from orchestrator.cost.timing import filler, score_ms
 from orchestrator.errors import UnsupportedTarget
 from orchestrator.tune.census import census
 from orchestrator.tune.kernels import ROWS, measure_kernels, probe_settings, probe_types
 from orchestrator.tune.neighbours import Neighbours, warnings
 from orchestrator.tune.split import measure_split
-from orchestrator.tune.timing import filler, layers_ms, require_rollback, score_ms
+from orchestrator.tune.timing import layers_ms, require_rollback
 
 ONE = ContextSettings(n_threads=1)
 
