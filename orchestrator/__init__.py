@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from orchestrator.context import Context
     from orchestrator.draft import Draft, Step, Walk
     from orchestrator.drafters.base import Drafter
-    from orchestrator.engine import Engine, Stream
+    from orchestrator.engine import Engine
     from orchestrator.errors import PilotfishError
     from orchestrator.request import Chunk, Result
     from orchestrator.sampling import Sampling
     from orchestrator.stats import Stats
+    from orchestrator.stream import Stream
 
 _HOME = {
     "Capabilities": "adapters.target",
@@ -39,7 +40,7 @@ _HOME = {
     "Sampling": "orchestrator.sampling",
     "Stats": "orchestrator.stats",
     "Step": "orchestrator.draft",
-    "Stream": "orchestrator.engine",
+    "Stream": "orchestrator.stream",
     "Walk": "orchestrator.draft",
 }
 

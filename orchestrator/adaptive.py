@@ -2,8 +2,8 @@
 
 A set of guesses is worth (1 + its expected right ones) / ms(1 + its size); plain decoding, the empty
 set, is worth 1 / ms(1). Guesses enter in order of the chance that all of their path is right: for a given
-size that order is the best (Sun et al. 2024, SpecTr; Svirschevskii et al. 2024). Every proposal is judged by
-what came after it, used or not, so nothing has to be tried out to be known.
+size that order is the best (SpecExec: Svirschevski et al. 2024). Every proposal is judged by what came
+after it, used or not, so nothing has to be tried out to be known.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """From names and settings to loaded parts: which method serves, what it needs, in which order."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from adapters.settings import ModelSettings
 from adapters.tokenizer import Tokenizer
 from orchestrator.config import Config
 from orchestrator.cost.curve import CostCurve
-from orchestrator.cost.store import TOO_NOISY, curve_key, curve_of, store_curve
+from orchestrator.cost.store import curve_key, curve_of, store_curve
 from orchestrator.drafters.base import Drafter
 from orchestrator.drafters.function import FunctionDrafter
 from orchestrator.drafters.registry import build_drafter
@@ -30,7 +30,7 @@ class Parts:
     """Everything that an engine runs on.
 
     note: why the method is not the one that was asked for. shared: the model is somebody else's to close.
-    curve: what decodes cost, where the planner asks; it is refined and kept.
+    curve: what decodes cost, where the planner asks; it is refined, and kept under costs_key.
     """
 
     model: LlamaModel
@@ -41,11 +41,12 @@ class Parts:
     note: str = ""
     shared: bool = False
     curve: CostCurve | None = None
+    costs_key: Mapping[str, Any] = field(default_factory=dict)
 
     def close(self) -> None:
         self.drafter.close()
-        if self.curve is not None and not self.curve.noise > TOO_NOISY:
-            store_curve(curve_key(self.context), self.curve)
+        if self.curve is not None:
+            store_curve(self.costs_key, self.curve)
         if self.shared:
             self.context.close()
         else:
@@ -71,8 +72,11 @@ def assemble(
         drafter = _drafter(name, draft, model, config, resolve)
         leaves = max(config.context.n_seq_max, 1 if model.no_rollback else drafter.leaves)
         context = LlamaContext(model, replace(config.context, n_seq_max=leaves), drafter.taps)
-        curve = curve_of(context) if _is_adaptive(name, config) else None
-        return Parts(model, context, Tokenizer(model), drafter, config, note, shared, curve)
+        parts = Parts(model, context, Tokenizer(model), drafter, config, note, shared)
+        if not _is_adaptive(name, config):
+            return parts
+        # the key now: the file may be gone when the curve is kept
+        return replace(parts, curve=curve_of(context), costs_key=curve_key(context))
     except BaseException:
         if drafter is not None:
             drafter.close()

@@ -9,7 +9,7 @@ One request at a time. Text comes in and goes out here; everything below works o
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from orchestrator.planner import FixedPlanner
 from orchestrator.protocols import Planner
 from orchestrator.request import Chunk, Request, Result, request_of
 from orchestrator.run import Run
+from orchestrator.stream import Stream
 from orchestrator.suffix.references import References
 
 logger = logging.getLogger("pilotfish.engine")
@@ -77,9 +78,9 @@ class Engine:
 
         target: a GGUF's path, a preset (`smollm2`), or `owner/repo:QUANT` on the Hugging Face Hub
         (fetched with `revision`, `token`, `local_files_only`), or a loaded LlamaModel, which several engines
-        may share and whoever loaded it closes. draft: a smaller GGUF named in the same
-        ways, a Drafter, or a function `(tokens, budget) -> tokens`. method: auto, none, lookup, model or
-        an installed one. progress(done, total): called while a preset's file is being made.
+        may share and whoever loaded it closes. draft: a smaller GGUF named in the same ways, a Drafter, or a
+        function `(tokens, budget) -> tokens`. method: auto, none, suffix, cascade, lookup, model or an
+        installed one. progress(done, total): called while a preset's file is being made.
         settings: any field of orchestrator.config.Config, flat.
         """
         config = Config.of(**settings)
@@ -112,7 +113,7 @@ class Engine:
         """Generate after token ids, which are taken as they are: no BOS is added."""
         return self.generate(list(tokens), **options)
 
-    def stream(self, prompt: Prompt, **options: Any) -> "Stream":
+    def stream(self, prompt: Prompt, **options: Any) -> Stream:
         """Like `generate`, as an iterator of chunks that may be dropped anywhere."""
         self._require_open()
         request = request_of(self.config.sampling, options)
@@ -124,7 +125,7 @@ class Engine:
         """Answer a conversation, `[{"role": "user", "content": "..."}]`, by the model's template."""
         return self.generate(self.chat_prompt(messages), **options)
 
-    def stream_chat(self, messages: Sequence[Message], **options: Any) -> "Stream":
+    def stream_chat(self, messages: Sequence[Message], **options: Any) -> Stream:
         """Like `chat`, as an iterator of chunks."""
         return self.stream(self.chat_prompt(messages), **options)
 
@@ -277,38 +278,3 @@ class Engine:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-
-class Stream(Iterator[Chunk]):
-    """A request in progress: iterate over its chunks; `result` is what there is so far."""
-
-    def __init__(self, engine: Engine, run: Run) -> None:
-        self._engine, self._run = engine, run
-        self._chunks = run.chunks()
-        self._started = False
-
-    def __next__(self) -> Chunk:
-        self._engine.acquire(self._run, first=not self._started)
-        try:
-            self._started = True
-            return next(self._chunks)
-        finally:
-            self._engine.release()
-
-    @property
-    def result(self) -> Result:
-        return self._run.result()
-
-    def cancel(self) -> None:
-        """End after the round in progress; from any thread."""
-        self._run.cancel()
-
-    def finish(self) -> Result:
-        """Read the stream to its end."""
-        try:
-            for _ in self:
-                pass
-        except PilotfishError as error:
-            error.result = self.result
-            raise
-        return self.result

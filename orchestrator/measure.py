@@ -4,7 +4,7 @@ Knows an engine and its streams; nothing of terminals, files or suites of prompt
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from adapters.target import FloatArray
 from orchestrator.draft import Draft
-from orchestrator.engine import Engine, Stream
+from orchestrator.engine import Engine
 from orchestrator.request import Result
+from orchestrator.stream import Stream
 
 WARM_UP_TOKENS = 8
 
@@ -76,22 +77,6 @@ class Comparison:
     def identical(self) -> bool:
         """Whether every speculative run gave the tokens of the plain run before it."""
         return self.divergence is None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The numbers, ready for JSON; counts are those of the first speculative run."""
-        stats = self.speculative[0].stats
-        return {
-            "method": stats.method,
-            "n_prompt": stats.n_prompt,
-            "n_tokens": stats.n_tokens,
-            "plain_tok_s": asdict(self.plain_tok_s),
-            "tok_s": asdict(self.tok_s),
-            "speedup": self.speedup,
-            "tau": stats.tau,
-            "acceptance": stats.acceptance,
-            "identical": self.identical,
-            "divergence": asdict(self.divergence) if self.divergence else None,
-        }
 
 
 def compare(

@@ -12,7 +12,7 @@ from orchestrator.errors import ConfigError
 # greedy unless asked otherwise, and with one seed: both sides must draw the same noise to agree
 DEFAULTS: Mapping[str, Any] = {"temperature": 0.0, "seed": 0}
 FREE = "free"  # a method of the harness alone: guesses that cost nothing, for synthetic acceptance
-_OWN = ("model", "method", "draft", "context")
+NAMES = ("model", "method", "draft", "context")  # what a configuration has besides settings of Config
 _SPECULATION = tuple(f.name for f in fields(SpeculationSettings))
 
 
@@ -76,8 +76,8 @@ def configurations(
 
 
 def _changed(base: Configuration, changes: Mapping[str, Any]) -> Configuration:
-    own = {name: value for name, value in changes.items() if name in _OWN}
-    settings = {name: value for name, value in changes.items() if name not in _OWN}
+    own = {name: value for name, value in changes.items() if name in NAMES}
+    settings = {name: value for name, value in changes.items() if name not in NAMES}
     method = own.get("method", base.method)
     if "draft" not in own and method not in ("auto", "model"):
         own["draft"] = None  # the common draft model is not for methods without one

@@ -4,10 +4,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.bench.configuration import NAMES
 from orchestrator.cli.assignments import parse_assignments
 from orchestrator.errors import ConfigError
-
-NAMES = ("model", "method", "draft", "context")  # besides the settings of Config
 
 
 def parse_config(text: str) -> dict[str, Any]:

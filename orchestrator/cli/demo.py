@@ -9,9 +9,10 @@ from orchestrator.cli.demo_document import ARTICLE, TASK
 from orchestrator.cli.output import note, print_facts, print_json
 
 if TYPE_CHECKING:
-    from orchestrator.engine import Engine, Stream
+    from orchestrator.engine import Engine
     from orchestrator.measure import Comparison
     from orchestrator.request import Chunk, Result
+    from orchestrator.stream import Stream
 
 
 @click.command()

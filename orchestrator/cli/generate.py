@@ -20,8 +20,9 @@ from orchestrator.cli.output import explain_round, follow, note, print_json, sho
 from orchestrator.cli.program import INTERRUPTED
 
 if TYPE_CHECKING:
-    from orchestrator.engine import Engine, Stream
+    from orchestrator.engine import Engine
     from orchestrator.request import Result
+    from orchestrator.stream import Stream
 
 
 @click.command()

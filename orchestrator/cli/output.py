@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from orchestrator.draft import Step
-    from orchestrator.engine import Stream
     from orchestrator.planner import Decision
     from orchestrator.request import Chunk, Result
+    from orchestrator.stream import Stream
 
 
 def note(text: str) -> None:
@@ -30,14 +30,6 @@ def note(text: str) -> None:
 def print_json(document: Any) -> None:
     """One JSON document on one line."""
     click.echo(json.dumps(document))
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
-        click.echo("  ".join(cells).rstrip())
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:

@@ -1,0 +1,1 @@
+"""What a text has in common with itself and with reference documents: suffix automata over token ids."""

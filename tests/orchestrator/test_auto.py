@@ -117,6 +117,14 @@ def test_rounds_refine_the_curve_and_closing_keeps_it(tiny, monkeypatch):
     assert store.load_curve(key).base != before
 
 
+def test_an_engine_whose_file_has_gone_closes_like_any_other(tiny, tmp_path):
+    path = tmp_path / "gone.gguf"
+    path.write_bytes(tiny("llama").read_bytes())
+    engine = Engine.load(path, **EXACT)
+    path.unlink()
+    engine.close()
+
+
 def test_an_adaptive_plan_would_change_the_law_of_sampled_drafts(tiny):
     with pytest.raises(ConfigError, match="needs rule='coupled'"):
         Engine.load(tiny("llama"), tiny("llama"), "model", rule="rejection", planner="adaptive", **EXACT)

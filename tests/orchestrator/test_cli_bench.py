@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from orchestrator.cli import main
+from tests.cli_program import run
 
 SINGLE = ("--threads", "1", "--n-ctx", "512")
 
@@ -25,12 +24,6 @@ def suite(tmp_path):
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     return str(path)
-
-
-def run(*args, code=0):
-    result = CliRunner().invoke(main, [*map(str, args)])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def figures(*args, code=0):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.bench.answer import Answer
-from orchestrator.bench.peers.sampling import RANDOM_SEED, llama_seed, sampling_of
+from orchestrator.bench.peers.sampling import RANDOM_SEED, llama_seed, same_words, sampling_of
 from orchestrator.errors import BenchError
 from orchestrator.sampling import Sampling
 
@@ -90,17 +90,11 @@ class LlamaCppPython:
         return Answer(tuple(tokens), n_timed, last - first, first - start, last - start)
 
     def _options(self) -> dict[str, Any]:
-        sampling = self._sampling
+        processors = self._processor and [self._processor]
         return {
-            "temp": sampling.temperature,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
-            "min_p": sampling.min_p,
-            "typical_p": sampling.typical_p,
-            "repeat_penalty": sampling.repeat_penalty,
-            "frequency_penalty": sampling.frequency_penalty,
-            "presence_penalty": sampling.presence_penalty,
-            "logits_processor": self._processor and [self._processor],
+            "temp": self._sampling.temperature,
+            **same_words(self._sampling),
+            "logits_processor": processors,
         }
 
     def close(self) -> None:

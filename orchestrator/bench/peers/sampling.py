@@ -34,18 +34,26 @@ def refuse(sampling: Sampling, peer: str, *names: str) -> None:
             raise ConfigError(f"{peer} has no {name}, got {value!r}; leave that setting or that peer out")
 
 
+def same_words(sampling: Sampling) -> dict[str, Any]:
+    """The settings that llama.cpp's server and llama-cpp-python call as we do."""
+    names = (
+        "top_k",
+        "top_p",
+        "min_p",
+        "typical_p",
+        "repeat_penalty",
+        "frequency_penalty",
+        "presence_penalty",
+    )
+    return {name: getattr(sampling, name) for name in names}
+
+
 def server_sampling(sampling: Sampling) -> dict[str, Any]:
     """The fields of a llama-server request; temperature 0 makes it choose the likeliest token."""
     biases = ((t, bias if math.isfinite(bias) else False) for t, bias in sampling.logit_bias.items())
     return {
         "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-        "min_p": sampling.min_p,
-        "typical_p": sampling.typical_p,
-        "repeat_penalty": sampling.repeat_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "presence_penalty": sampling.presence_penalty,
+        **same_words(sampling),
         "repeat_last_n": sampling.penalty_last_n,
         "logit_bias": [list(pair) for pair in biases],  # false forbids a token
         "seed": llama_seed(sampling),
