@@ -3,8 +3,9 @@
 usage: python bench/suffix.py [--model NAME] [--reference-tokens N] [--rounds N] [--repeats N]
 
 Texts are the benchmark's own prompts in the model's tokens, over and over with every twentieth token
-changed: they repeat themselves as texts do, without being equal. A round is what the loop asks of the
-drafter per decode: one new token, then a proposal. Contexts and kinds of drafter are interleaved.
+changed: they repeat themselves as texts do, without being equal. A round is what the loop asks per decode:
+one new token, then a proposal; "planned": and what the adaptive planner makes of it, learning included.
+Contexts and kinds are interleaved; a longer text has longer matches, hence more tokens are drafted.
 Last line: JSON {index_s, save_s, load_s, rounds_us: {kind: {context: {median, p95}}}, begin_s: {context: s}}.
 """
 
@@ -22,8 +23,11 @@ from time import perf_counter
 from adapters.llama_model import LlamaModel
 from adapters.models import resolve_model
 from adapters.tokenizer import Tokenizer
+from orchestrator.adaptive import AdaptivePlanner
 from orchestrator.bench.suite import own_prompts, read_suites
 from orchestrator.context import Context
+from orchestrator.cost.curve import CostCurve
+from orchestrator.draft import Step, Walk
 from orchestrator.drafters.suffix import SuffixDrafter
 from orchestrator.sampler import Sampler
 from orchestrator.sampling import Sampling
@@ -31,6 +35,7 @@ from orchestrator.suffix.references import References
 
 CONTEXTS = (1_000, 16_000, 128_000)
 DOCUMENT = 2_000  # tokens of a reference document
+CURVE = CostCurve((1, 4, 8, 16, 32), [10.0, 16.0, 27.0, 42.0, 90.0])  # about that of a small model on a CPU
 
 
 def stream(pieces: list[list[int]], n: int, rng: random.Random) -> list[int]:
@@ -49,16 +54,29 @@ def seconds(function: Callable[[], object]) -> float:
     return perf_counter() - start
 
 
-def round_times(drafter: SuffixDrafter, context: Context, text: list[int]) -> tuple[list[float], float]:
+def round_times(
+    drafter: SuffixDrafter, context: Context, text: list[int], planner: AdaptivePlanner | None
+) -> tuple[list[float], float]:
     """(microseconds of each round, tokens drafted per round) while `text` is generated."""
     times, n_drafted = [], 0
     for token in text:
-        context.extend([token])
         start = perf_counter()
-        draft = drafter.propose(context, drafter.max_draft)
+        budget = drafter.max_draft if planner is None else planner.budget(context, drafter.max_draft)
+        draft = drafter.propose(context, budget)
+        kept = draft if planner is None else planner.trim(draft, budget)
+        if planner is not None:
+            walk = Walk((0,), (token,)) if len(kept) and kept.tokens[0] == token else Walk((), (token,))
+            planner.observe(kept, walk, step_of(walk, len(kept)))
         times.append(1e6 * (perf_counter() - start))
         n_drafted += len(draft)
+        context.extend([token])
     return times, n_drafted / len(text)
+
+
+def step_of(walk: Walk, n_drafted: int) -> Step:
+    """A round that emitted one token and took what the curve says."""
+    verify = CURVE.ms(1 + n_drafted, 0) / 1e3
+    return Step(walk.tokens, n_drafted, walk.n_accepted, n_drafted, "suffix", 0.0, verify, 0.0)
 
 
 def index_times(
@@ -102,9 +120,10 @@ def main() -> None:
         print(f"{name} {len(text)} tokens: {statistics.median(times):.3f} s {spread}")
 
     kinds = {
-        "own text": SuffixDrafter(),
-        "references": SuffixDrafter(references),
-        "references, 4 leaves": SuffixDrafter(references, leaves=4),
+        "own text": (SuffixDrafter(), None),
+        "own text, planned": (SuffixDrafter(), AdaptivePlanner(CURVE, max_draft=SuffixDrafter.max_draft)),
+        "references": (SuffixDrafter(references), None),
+        "references, 4 leaves": (SuffixDrafter(references, leaves=4), None),
     }
     rounds: dict[tuple[str, int], list[float]] = defaultdict(list)
     drafted: dict[tuple[str, int], list[float]] = defaultdict(list)
@@ -112,10 +131,10 @@ def main() -> None:
     for _ in range(arguments.repeats):
         for n in CONTEXTS:
             prompt, generated = stream(pieces, n, rng), stream(pieces, arguments.rounds, rng)
-            for kind, drafter in kinds.items():
+            for kind, (drafter, planner) in kinds.items():
                 context = Context(prompt, Sampler(Sampling()))
                 begin[n].append(seconds(functools.partial(drafter.begin, context)))
-                times, n_drafted = round_times(drafter, context, generated)
+                times, n_drafted = round_times(drafter, context, generated, planner)
                 rounds[kind, n] += times
                 drafted[kind, n].append(n_drafted)
                 drafter.forget()

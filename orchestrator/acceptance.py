@@ -5,43 +5,66 @@ is, how deep the guess, what their model gave it) as `Draft.prob`; this corrects
 """
 
 import math
+from collections.abc import Sequence
 
 _BINS_PER_UNIT = 2  # of log-odds
 _EDGE = 4  # log-odds beyond which all are alike
 _PRIOR = 12.0  # guesses that the drafter's own estimate counts for
-_MEMORY = 60.0  # guesses after which an observation has lost most of its weight
+_KEEP = 1.0 - 1.0 / 60.0  # of an observation's weight, from one guess to the next
 
 
 class Acceptance:
     """Estimates of one engine, over all its requests; recent text counts most."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, int], list[float]] = {}  # (source, bin) -> [agreed, judged]
+        self._records: dict[str, Record] = {}
 
-    def estimate(self, source: str, prob: float) -> float:
-        """The chance that the target agrees with a guess of `source` that it gave `prob`."""
-        counts = self._counts.get((source, _bin(prob)))
-        if counts is None:
-            return prob
-        return (_PRIOR * prob + counts[0]) / (_PRIOR + counts[1])
+    def of(self, source: str) -> "Record":
+        """What is known of one source."""
+        record = self._records.get(source)
+        if record is None:
+            record = self._records[source] = Record()
+        return record
 
-    def observe(self, source: str, prob: float, agreed: bool) -> None:
+
+class Record:
+    """How often guesses of one source came true, by how sure it was of them."""
+
+    __slots__ = ("_agreed", "_judged")
+
+    def __init__(self) -> None:
+        self._agreed, self._judged = [0.0] * _N_BINS, [0.0] * _N_BINS  # by bin; old guesses fade
+
+    def estimate(self, prob: float) -> float:
+        """The chance that the target agrees with a guess that its source gave `prob`."""
+        place = _BINS[int(_FINE * prob)]
+        return (_PRIOR * prob + self._agreed[place]) / (_PRIOR + self._judged[place])
+
+    def reach(self, probs: Sequence[float], least: float) -> list[float]:
+        """For each guess of a chain the chance that it and all before it are right; those below `least`, and
+        what follows them, are left out."""
+        agreed, judged, chances, chance = self._agreed, self._judged, list[float](), 1.0
+        for prob in probs:
+            place = _BINS[int(_FINE * prob)]
+            chance *= (_PRIOR * prob + agreed[place]) / (_PRIOR + judged[place])
+            if chance < least:
+                break
+            chances.append(chance)
+        return chances
+
+    def observe(self, prob: float, agreed: bool) -> None:
         """One guess whose turn came: its parent was right."""
-        counts = self._counts.setdefault((source, _bin(prob)), [0.0, 0.0])
-        keep = 1.0 - 1.0 / _MEMORY
-        counts[0] = keep * counts[0] + agreed
-        counts[1] = keep * counts[1] + 1.0
+        place = _BINS[int(_FINE * prob)]
+        self._agreed[place] = _KEEP * self._agreed[place] + agreed
+        self._judged[place] = _KEEP * self._judged[place] + 1.0
 
 
 def _bin_of(prob: float) -> int:
     odds = math.log(max(prob, 1e-6) / max(1.0 - prob, 1e-6))
-    return round(_BINS_PER_UNIT * min(max(odds, -_EDGE), _EDGE))
+    return round(_BINS_PER_UNIT * (min(max(odds, -_EDGE), _EDGE) + _EDGE))
 
 
+_N_BINS = 2 * _EDGE * _BINS_PER_UNIT + 1
 _FINE = 512
 _BINS = [_bin_of((i + 0.5) / _FINE) for i in range(_FINE)]
 _BINS.append(_BINS[-1])
-
-
-def _bin(prob: float) -> int:
-    return _BINS[int(_FINE * prob)]

@@ -43,7 +43,8 @@ class AdaptivePlanner:
         """Ask for as much as could be of use; what is kept is decided when it is known."""
         self._proposal, self._n_past = EMPTY, len(context) - 1
         self._decision = Decision(0, 0, 1.0, NOTHING)
-        return min(self._max_draft, room)
+        most = min(self._max_draft, room)
+        return self.curve.most_useful(1 + most, self._n_past) - 1 if most > 0 else 0
 
     def trim(self, draft: Draft, budget: int) -> Draft:
         self._proposal = draft = draft.with_leaves(self._max_leaves)
@@ -79,10 +80,12 @@ class AdaptivePlanner:
 
     def _chain_chances(self, draft: Draft, most: int) -> list[float]:
         """Per node, the chance that it and all before it are right; as far as that is worth a thought."""
-        estimate, source, sources = self._acceptance.estimate, draft.source, draft.sources
+        probs, of = draft.prob[:most].tolist(), self._acceptance.of
+        if not draft.sources:
+            return of(draft.source).reach(probs, _HOPELESS)
         chances, chance = list[float](), 1.0
-        for node, prob in enumerate(draft.prob[:most].tolist()):
-            chance *= estimate(sources[node] if sources else source, prob)
+        for prob, source in zip(probs, draft.sources, strict=False):
+            chance *= of(source).estimate(prob)
             if chance < _HOPELESS:
                 break
             chances.append(chance)
@@ -90,10 +93,10 @@ class AdaptivePlanner:
 
     def _tree_chances(self, draft: Draft) -> list[float]:
         """Per node, the chance that it and all before it on its path are right."""
-        estimate, source, sources = self._acceptance.estimate, draft.source, draft.sources
+        of, source, sources = self._acceptance.of, draft.source, draft.sources
         chances: list[float] = []
         for node, (parent, prob) in enumerate(zip(draft.parents.tolist(), draft.prob.tolist(), strict=True)):
-            chance = estimate(sources[node] if sources else source, prob)
+            chance = of(sources[node] if sources else source).estimate(prob)
             # a child sorts behind its parent
             chances.append(chance * (0.9999 * chances[parent] if parent >= 0 else 1.0))
         return chances
@@ -149,11 +152,11 @@ class AdaptivePlanner:
 
     def _judge_chain(self, proposal: Draft, tokens: tuple[int, ...]) -> int:
         """How many of its guesses were right, as far as tokens tell."""
-        source, sources, probs = proposal.source, proposal.sources, proposal.prob
+        of, source, sources, probs = self._acceptance.of, proposal.source, proposal.sources, proposal.prob
         guesses = proposal.tokens[: len(tokens)].tolist()
         for node, guess in enumerate(guesses):
             agreed = guess == tokens[node]
-            self._acceptance.observe(sources[node] if sources else source, float(probs[node]), agreed)
+            of(sources[node] if sources else source).observe(float(probs[node]), agreed)
             if not agreed:
                 return node
         return len(guesses)
@@ -170,7 +173,7 @@ class AdaptivePlanner:
             if depth == len(tokens):
                 continue
             agreed, name = guess == tokens[depth], sources[node] if sources else source
-            self._acceptance.observe(name, prob, agreed)
+            self._acceptance.of(name).observe(prob, agreed)
             if agreed:
                 right[node] = depth + 1
                 if name in deepest:

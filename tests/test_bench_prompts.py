@@ -39,7 +39,7 @@ def blocks(text: str, language: str = r"\w+") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(("folder", "count"), [(FOLDER, 10), (ADVERSARIAL, 1)])
+@pytest.mark.parametrize(("folder", "count"), [(FOLDER, 10), (ADVERSARIAL, 2)])
 def test_the_readme_names_every_suite(folder, count):
     assert sorted(promised(folder)) == sorted(path.stem for path in folder.glob("*.jsonl"))
     assert len(promised(folder)) == count
@@ -137,3 +137,14 @@ def test_lookup_finds_matches_among_the_random_words_and_most_mislead():
             newest[word] = following
         assert len(guesses) >= 60
         assert sum(guesses) <= len(guesses) / 4
+
+
+def test_scrambled_phrases_return_with_something_else_behind_them():
+    for prompt in first_turns("scrambled_phrases"):
+        salad = prompt.split("\n\n", 1)[1].split()
+        runs = list(zip(salad, salad[1:], salad[2:], strict=False))
+        followers: dict[tuple[str, str], set[str]] = {}
+        for first, second, third in runs:
+            followers.setdefault((first, second), set()).add(third)
+        returning = [pair for pair, after in followers.items() if len(after) > 1]
+        assert len(returning) >= 30

@@ -33,6 +33,7 @@ class CostCurve:
     noise: float = 0.0
     _cell: int = field(default=-1, repr=False, compare=False)
     _table: list[float] = field(default_factory=list, repr=False, compare=False)
+    _most_useful: int = field(default=1, repr=False, compare=False)
 
     @classmethod
     def fitted(
@@ -63,7 +64,14 @@ class CostCurve:
         if cell != self._cell or len(self._table) <= most:
             self._cell = cell
             self._table = [0.0, *(self.ms(n, self._middle) for n in range(1, max(most, 32) + 1))]
+            self._most_useful = max(range(1, len(self._table)), key=lambda n: n / self._table[n])
         return self._table
+
+    def most_useful(self, most: int, n_past: int) -> int:
+        """The rows, at most `most`, that cost least each. More are never best: what a further row brings is
+        at most what the rows before it bring on average."""
+        self.table(most, n_past)
+        return min(most, self._most_useful)
 
     @property
     def _middle(self) -> int:

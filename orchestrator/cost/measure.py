@@ -10,12 +10,14 @@ from orchestrator.protocols import Target
 SHORT = 32  # tokens in the cache for the curve's base
 LONG = 1024  # at most, for the slopes
 _SLOPE_ROWS = (1, 4, 16)
+_LEAST = 256  # tokens from which the slopes show
+_PATIENCE = 3.0  # seconds that a slow target may take to hold so many
 _MAX_PASSES = 7
 
 
 def measure_curve(target: Target, seconds: float = 1.0, clock: Clock = CLOCK) -> CostCurve:
-    """The curve of `target`, whose cache is used and then worthless; every row count is measured twice at
-    least, so a slow target takes longer than `seconds`."""
+    """The curve of `target`, whose cache is used and then worthless. A slow target takes longer than
+    `seconds`: every row count is measured twice at least, and a context that is long enough is waited for."""
     can = target.capabilities
     n_short = max(1, min(SHORT, can.n_ctx // 4))
     rows = fitting_rows(target, ROWS, n_short)
@@ -33,10 +35,11 @@ def measure_curve(target: Target, seconds: float = 1.0, clock: Clock = CLOCK) ->
 def _grown(
     target: Target, rows: Sequence[int], short: Sequence[float], seconds: float, clock: Clock
 ) -> dict[int, float]:
-    """ms that each further token of context adds, for a few row counts; empty where there is no time."""
+    """ms that each further token of context adds, for a few row counts; empty where that takes too long."""
     can = target.capabilities
     token_ms = min(short[-1] / rows[-1], short[0])  # a prompt's tokens cost no more than these
-    n_long = min(LONG, can.n_ctx - max(_SLOPE_ROWS) - 2, int(1e3 * seconds / token_ms))
+    affordable = max(1e3 * seconds / token_ms, min(_LEAST, 1e3 * _PATIENCE / token_ms))
+    n_long = min(LONG, can.n_ctx - max(_SLOPE_ROWS) - 2, int(affordable))
     n_short = target.n_past
     if n_long < 4 * n_short:
         return {}

@@ -6,7 +6,7 @@ O(1) per token and O(max_draft) per round at any length of either. SuffixDecodin
 
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from orchestrator.suffix.references import References
 
 _STATES = 8  # suffixes of a match that are looked at
 _UNLIKELY = 0.02  # no branch is worth less
+_HOPELESS = 0.05  # chance that all of a chain is right, below which it is not made longer
 _LOOK = 16  # different tokens after a stretch that are looked at
 
 # matching tokens, and the chance that what always followed them follows again: measured over 170 greedy
@@ -50,6 +51,18 @@ def acceptance(length: int, depth: int, share: float) -> float:
     return _BY_LENGTH[min(length + depth, 32)] * share
 
 
+def _alone(length: int) -> Iterator[float]:
+    """`acceptance` of one token after another that nothing else ever followed."""
+    return chain(_BY_LENGTH[min(length, 32) :], repeat(_BY_LENGTH[-1]))
+
+
+def _text(tokens: list[int]) -> list[int]:
+    """The tokens up to the end of their text: a separator is no token."""
+    if not tokens or min(tokens) >= 0:
+        return tokens
+    return tokens[: next(place for place, token in enumerate(tokens) if token < 0)]
+
+
 Guess = tuple[int, float, int]  # a token to come, its chance, where it was copied from
 
 
@@ -69,26 +82,26 @@ class Source(NamedTuple):
         """At most `n` tokens that followed, up to the end of their text. wraps: the request's own text goes
         on with the guesses themselves, as what repeats itself keeps repeating."""
         automaton, (state, length, end), own = self.automaton, self.match, self.own
-        nexts, count, depth = automaton.next, automaton.count, 0
-        before, start, n_tokens = count[state], end, len(automaton.tokens)
-        for token in automaton.tokens[end : end + n]:
+        nexts, count, tokens = automaton.next, automaton.count, automaton.tokens
+        before, start, stop = count[state], end, min(end + n, len(tokens))
+        while before > 1 and end < stop:
+            token = tokens[end]
             if token < 0:
                 return
-            share = 1.0
-            if before > 1:  # what occurred once was always followed by the same
-                state = nexts[state][token]
-                after = count[state]
-                # counts of stretches may lag behind those of longer ones: no share above 1
-                share = after / before if after < before else 1.0
-                before = after
-            yield token, acceptance(length, depth, share), -2 - end if own else end
-            depth += 1
+            state = nexts[state][token]
+            after = count[state]
+            # counts of stretches may lag behind those of longer ones: no share above 1
+            share = after / before if after < before else 1.0
+            yield token, acceptance(length, end - start, share), -2 - end if own else end
+            before = after
             end += 1
-        period = n_tokens - start
-        while own and wraps and depth < n:
-            place = start + depth % period
-            yield automaton.tokens[place], acceptance(length, depth, 1.0), -2 - place
-            depth += 1
+        rest = _text(tokens[end:stop])  # what occurred once was always followed by the same
+        places = range(-2 - end, -2 - end - len(rest), -1) if own else range(end, end + len(rest))
+        yield from zip(rest, _alone(length + end - start), places, strict=False)
+        while own and wraps and stop - start < n:
+            place = start + (stop - start) % (len(tokens) - start)
+            yield tokens[place], acceptance(length, stop - start, 1.0), -2 - place
+            stop += 1
 
     def others(self, taken: set[int]) -> Iterator["Source"]:
         """The same match with each token that followed it and is not `taken`, the most frequent first."""
@@ -104,12 +117,12 @@ class SuffixDrafter(Drafter):
     """Drafts what followed the newest occurrence of the text's longest suffix that occurred before, in
     the request itself or in the references; of equally long ones theirs, which has a name.
 
-    Chains are as long as allowed: `prob` says how far to trust them. The nodes of a tree come in the
-    order of their chance to be reached. `origin`: see `locate`.
+    Chains are as long as allowed, or as there is hope: `prob` says how far to trust them. The nodes of a
+    tree come in the order of their chance to be reached. `origin`: see `locate`.
     """
 
     name = "suffix"
-    max_draft = 15
+    max_draft = 31
 
     def __init__(
         self,
@@ -150,7 +163,7 @@ class SuffixDrafter(Drafter):
             return EMPTY
         if self.leaves > 1:
             return _tree(self._branches(sources, n), n, self.name)
-        tokens, prob, origin = zip(*sources[0].guesses(n), strict=True)
+        tokens, prob, origin = zip(*_hopeful(sources[0].guesses(n)), strict=True)
         return Draft.chain(tokens, prob, source=self.name, origin=origin)
 
     def extend_chain(self, tokens: Sequence[int], n: int) -> list[Guess]:
@@ -215,6 +228,16 @@ class SuffixDrafter(Drafter):
                 taken.add(token)
                 left -= prob
         return branches
+
+
+def _hopeful(guesses: Iterator[Guess]) -> Iterator[Guess]:
+    """The guesses up to the first of which little is to be hoped, that one included."""
+    chance = 1.0
+    for guess in guesses:
+        yield guess
+        chance *= guess[1]
+        if chance < _HOPELESS:
+            return
 
 
 def _tree(branches: list[Iterator[Guess]], n: int, source: str) -> Draft:

@@ -21,26 +21,27 @@ STAIRS = CostCurve(tuple(range(1, 33)), [10.0 * (1 + (n - 1) // 4 * 0.8) for n i
 
 def test_an_estimate_begins_with_the_drafters_own_and_ends_with_what_came_true():
     acceptance = Acceptance()
-    assert acceptance.estimate("a", 0.8) == 0.8
+    assert acceptance.of("a").estimate(0.8) == pytest.approx(0.8)
     rng = np.random.default_rng(0)
     for _ in range(400):
-        acceptance.observe("a", 0.8, bool(rng.random() < 0.3))
-    assert acceptance.estimate("a", 0.8) == pytest.approx(0.35, abs=0.12)
-    assert acceptance.estimate("b", 0.8) == 0.8 and acceptance.estimate("a", 0.2) == 0.2
+        acceptance.of("a").observe(0.8, bool(rng.random() < 0.3))
+    assert acceptance.of("a").estimate(0.8) == pytest.approx(0.35, abs=0.12)
+    assert acceptance.of("b").estimate(0.8) == pytest.approx(0.8)
+    assert acceptance.of("a").estimate(0.2) == pytest.approx(0.2)
 
 
 def test_estimates_follow_a_change_of_topic():
     acceptance = Acceptance()
     for agreed in [True] * 300 + [False] * 60:
-        acceptance.observe("a", 0.7, agreed)
-    assert acceptance.estimate("a", 0.7) < 0.45
+        acceptance.of("a").observe(0.7, agreed)
+    assert acceptance.of("a").estimate(0.7) < 0.45
 
 
 @pytest.mark.parametrize("prob", [0.0, 1.0, 1e-9])
 def test_extreme_guesses_are_guesses(prob):
     acceptance = Acceptance()
-    acceptance.observe("a", prob, True)
-    assert 0 <= acceptance.estimate("a", prob) <= 1
+    acceptance.of("a").observe(prob, True)
+    assert 0 <= acceptance.of("a").estimate(prob) <= 1
 
 
 def test_who_has_lost_must_promise_more_and_is_out_after_four_decodes():
@@ -164,7 +165,7 @@ def test_every_proposal_is_judged_used_or_not():
     made = planner(STEEP)
     for _ in range(50):
         played(made, Draft.chain([7, 8], 0.5, source="s"), [1])
-    assert made._acceptance.estimate("s", 0.5) < 0.15
+    assert made._acceptance.of("s").estimate(0.5) < 0.15
 
 
 def test_texts_that_mislead_are_left_alone_after_a_small_loss():
@@ -213,13 +214,13 @@ def test_in_a_tree_each_source_is_judged_by_its_own_branch():
     walk = Walk((2,), (6, 1))
     made.observe(kept, walk, Step(walk.tokens, 3, 1, 2, "model", 0.0, 0.01, 0.0))
     assert all(now < then for now, then in zip(made.stages["model"].reach[:2], before[:2], strict=True))
-    assert made._acceptance.estimate("suffix", 0.6) > 0.6 > made._acceptance.estimate("model", 0.6)
+    assert made._acceptance.of("suffix").estimate(0.6) > 0.6 > made._acceptance.of("model").estimate(0.6)
 
 
 def test_a_new_request_begins_with_a_clean_ledger_but_keeps_what_was_learned():
     made = planner(STEEP)
     for _ in range(50):
         played(made, Draft.chain([7], 0.9, source="s"), [1])
-    learned = made._acceptance.estimate("s", 0.9)
+    learned = made._acceptance.of("s").estimate(0.9)
     made.begin()
-    assert made._acceptance.estimate("s", 0.9) == learned and made.summary() == ""
+    assert made._acceptance.of("s").estimate(0.9) == learned and made.summary() == ""

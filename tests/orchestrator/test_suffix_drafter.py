@@ -317,3 +317,12 @@ def test_the_method_is_built_from_the_settings():
     context.extend([2])
     assert drafter.propose(context, 8).tokens.tolist() == [3, 4, 5, 6, 7]
     assert build(Setup()).max_draft == SuffixDrafter.max_draft
+
+
+def test_a_chain_ends_where_little_is_to_be_hoped():
+    text = list(range(10, 70))
+    short, long = ([*text, 1, *text[:n]] for n in (2, 30))
+    assert len(propose(long, budget=64, max_draft=64)) > 40
+    drafted = draft(short, budget=64, max_draft=64)
+    chances = np.cumprod(drafted.prob)
+    assert len(drafted) < 60 and chances[-1] < 0.05 <= chances[-2]

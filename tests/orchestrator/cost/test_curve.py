@@ -28,6 +28,14 @@ def test_a_table_is_the_curve_at_the_middle_of_its_cell():
     assert len(curve().table(40, 0)) > 40
 
 
+def test_the_most_useful_rows_are_the_cheapest_each():
+    stairs = CostCurve((1, 2, 4, 8, 16, 32), [10.0, 15.0, 16.0, 30.0, 40.0, 90.0])
+    assert stairs.most_useful(33, 0) == 16 and stairs.most_useful(10, 0) == 10
+    assert stairs.most_useful(4, 0) == 4
+    stairs.row_slope = 0.05
+    assert stairs.most_useful(33, 1000) < 16
+
+
 def test_rounds_pull_a_point_towards_what_they_took():
     learned = curve()
     for _ in range(600):
@@ -75,6 +83,12 @@ def test_measuring_finds_base_and_slopes_exactly_on_a_target_without_noise():
     assert [found.ms(n, 0) for n in found.rows] == pytest.approx([8.0 + 2 * n for n in found.rows])
     assert (found.slope, found.row_slope) == pytest.approx((0.004, 0.001))
     assert SHORT < LONG and found.noise == pytest.approx(0.0)
+
+
+def test_a_slow_target_takes_the_time_to_show_its_slopes():
+    clock = Clock()
+    target = Attention(clock, random_law(0, N_VOCAB))
+    assert measure_curve(target, seconds=1e-3, clock=clock).row_slope == pytest.approx(0.001)
 
 
 def test_a_small_context_is_measured_as_far_as_it_goes():
