@@ -30,13 +30,18 @@ measure() { # NAME OPTIONS...: one document
 
 measure auto-q4_0 --model smollm2:Q4_0 --method auto
 measure auto-bf16 --model smollm2 --method auto
+measure auto-q4_1 --model smollm2:Q4_1 --method auto
+measure auto-gemma --model gemma3-270m --method auto
 measure sampled-q4_0 --model smollm2:Q4_0 --method auto --temperature 0.8
-measure copy-q4_0 --model smollm2:Q4_0 --method auto --suite bench/prompts/copy.jsonl --per-suite 24
-measure copy-bf16 --model smollm2 --method auto --suite bench/prompts/copy.jsonl --per-suite 24
+measure sampled-bf16 --model smollm2 --method auto --temperature 0.8
+copy=(--suite bench/prompts/copy.jsonl --per-suite 24 --method auto --config "method=auto flash_attn=false")
+measure copy-q4_0 --model smollm2:Q4_0 "${copy[@]}"
+measure copy-bf16 --model smollm2 "${copy[@]}"
 measure adversarial-q4_0 --model smollm2:Q4_0 --method auto --suite bench/prompts_adversarial --per-suite 12
-measure ablation-q4_0 --model smollm2:Q4_0 --method auto --per-suite 1 \
-  --config "method=suffix planner=fixed max_draft=2" --config "method=suffix planner=fixed max_draft=4" \
-  --config "method=suffix planner=fixed max_draft=8" --config "method=suffix planner=fixed max_draft=16"
+fixed=()
+for n in 2 4 8 16; do fixed+=(--config "method=suffix planner=fixed max_draft=$n"); done
+measure ablation-q4_0 --model smollm2:Q4_0 --method auto --per-suite 1 "${fixed[@]}"
+measure ablation-bf16 --model smollm2 --method auto --per-suite 1 "${fixed[@]}"
 measure lookup-q4_0 --model smollm2:Q4_0 --method lookup "${check[@]}"
 measure lookup-bf16 --model smollm2 --method lookup
 measure lookup-gemma-q4_k_m --model gemma3-270m --method lookup
@@ -48,6 +53,11 @@ measure draft-model --method model --per-suite 1 --draft smollm2:Q4_0 --sweep ma
 if [ -n "${LLAMA_SERVER:-}" ]; then
   measure peers --model smollm2:Q4_0 --method lookup --per-suite 1 --llama-server "$LLAMA_SERVER" \
     --peer llama-server:all --peer llama-cpp-python --peer llama-cpp-python:lookup
+  # the best of a sweep over types, lengths of what must match and of what is drafted
+  measure servers --model smollm2:Q4_0 --method auto --llama-server "$LLAMA_SERVER" --peer llama-server \
+    --peer "llama-server:ngram-simple --spec-ngram-simple-size-n 3 --spec-ngram-simple-size-m 3" \
+    --peer "llama-server:ngram-map-k --spec-ngram-map-k-size-n 3 --spec-ngram-map-k-size-m 3" \
+    --peer "llama-server:ngram-map-k4v --spec-ngram-map-k4v-size-n 3 --spec-ngram-map-k4v-size-m 3"
 fi
 
 pilotfish bench results "${documents[@]}" --title "Results" >"${RESULTS:-bench/RESULTS.md}"

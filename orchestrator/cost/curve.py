@@ -15,7 +15,8 @@ import numpy as np
 
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)
 _CELL = 64  # tokens of context that share one table
-_FAST, _SLOW = 0.1, 0.02  # how much one round counts for the drift of everything, and of one row count
+_FAST, _SLOW = 0.1, 0.03  # how much one round counts for the drift of everything, and of one row count
+_REACH = 3000.0  # tokens times further rows at which an error is as much of the context as of the rows
 _OUTLIER = 1.5  # a round this much slower than expected was disturbed by something else
 
 
@@ -94,10 +95,18 @@ class CostCurve:
         ratio = ms / (expected * self.drift)
         self.drift *= 1 + _FAST * (min(max(ratio, 1 / _OUTLIER), _OUTLIER) - 1)
         if 1 / _OUTLIER < ratio < _OUTLIER and rows in self.rows:
-            place = self.rows.index(rows)
-            self.base[place] = max(1e-6, self.base[place] + _SLOW * (ratio - 1) * expected)
-            if self._table:
-                self._table[rows] = self.ms(rows, self._middle)
+            self._learn(self.rows.index(rows), n_past, (ratio - 1) * expected)
+
+    def _learn(self, place: int, n_past: int, error: float) -> None:
+        """Normalised least squares: the further back the context reaches, the more of an error is of the
+        attention of rows, which a short measurement knows least of."""
+        rows = self.rows[place]
+        context = n_past * (rows - 1) / _REACH
+        step = _SLOW * error / (1 + context * context)
+        self.base[place] = max(1e-6, self.base[place] + step)
+        self.row_slope = max(0.0, self.row_slope + step * context / _REACH)
+        if len(self._table) > rows:
+            self._table[rows] = self.ms(rows, self._middle)
 
     def as_dict(self) -> dict[str, Any]:
         return {
