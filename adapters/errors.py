@@ -11,6 +11,7 @@
         ├── RollbackError       the KV cache did not do what it was told
         ├── GrammarError        a grammar or JSON schema that llama.cpp does not accept
         ├── ChatTemplateError   no chat template, or it rejects the messages
+        ├── HeadError           a head that cannot be read, or does not fit its target
         └── VocabMismatch       two vocabularies that must agree do not
 
 The tree goes on in `orchestrator.errors`, which is where users import it from.
@@ -66,6 +67,10 @@ class GrammarError(AdapterError):
 
 class ChatTemplateError(AdapterError):
     """The model has no chat template, or the template rejects the messages."""
+
+
+class HeadError(AdapterError):
+    """A Medusa or EAGLE head that cannot be read, or does not fit its target."""
 
 
 class VocabMismatch(AdapterError):

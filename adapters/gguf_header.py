@@ -77,6 +77,7 @@ class Header:
     fields: dict[str, Any]
     tensors: dict[str, Tensor]
     bytes: int  # of the whole file
+    data: int  # where the data begin
 
     def number(self, key: str, default: int = 0) -> int:
         """A whole number, the largest if there is one for each layer; raises ModelLoadError."""
@@ -183,18 +184,18 @@ def _walk(path: Path, cursor: _Cursor) -> Header:
         key = cursor.string()
         fields[key] = cursor.value(cursor.number("I"))
     tensors = dict(cursor.tensor() for _ in range(n_tensors))
-    header = Header(path, fields, tensors, len(cursor.view))
-    _check_extents(header, cursor.at)
+    alignment = fields.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise ValueError(f"an alignment of {alignment!r}")
+    data = -(-cursor.at // alignment) * alignment  # the next multiple
+    header = Header(path, fields, tensors, len(cursor.view), data)
+    _check_extents(header)
     return header
 
 
-def _check_extents(header: Header, end_of_table: int) -> None:
-    alignment = header.number("general.alignment", 32)
-    if alignment < 1:
-        raise ValueError(f"an alignment of {alignment}")
-    start = -(-end_of_table // alignment) * alignment  # the data begin at the next multiple
+def _check_extents(header: Header) -> None:
     for name, tensor in header.tensors.items():
-        end = start + tensor.offset + tensor.bytes
+        end = header.data + tensor.offset + tensor.bytes
         if end > header.bytes:
             raise ValueError(f"tensor {name!r} ends at byte {end}, the file at {header.bytes}")
 

@@ -44,6 +44,7 @@ __all__ = [
     "HubFile",
     "HubReference",
     "fetch_file",
+    "fetch_files",
     "fetch_gguf",
     "list_ggufs",
     "parse_reference",
@@ -103,6 +104,20 @@ def fetch_file(
 
     with _progress_bars(False):
         return _Repository(repo, revision, token, cache_dir).fetch(choose, local_files_only)
+
+
+def fetch_files(
+    repo: str,
+    wanted: _Choose,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    local_files_only: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Return the cached copy of the first file that `wanted` picks; the rest lie in the same snapshot."""
+    with _progress_bars(progress):
+        return _Repository(repo, revision, token).fetch(wanted, local_files_only)
 
 
 def list_ggufs(repo: str, *, revision: str | None = None, token: str | None = None) -> list[HubFile]:

@@ -15,7 +15,7 @@ from gguf.constants import GGMLQuantizationType
 
 from adapters.errors import AdapterError, ConfigError, ContextFull, DecodeError, ModelLoadError, RollbackError
 from adapters.llama_batch import LlamaBatch, TreeShape
-from adapters.llama_hidden import HiddenReader, check_taps, float_view, pointer_getter
+from adapters.llama_hidden import HiddenReader, float_view, pointer_getter
 from adapters.llama_lib import complaint, last_complaint, library
 from adapters.llama_model import LlamaModel
 from adapters.settings import ContextSettings, require
@@ -46,16 +46,15 @@ class LlamaContext:
     ) -> None:
         """Open a context; raises ModelLoadError where llama.cpp refuses, UnsupportedModel for taps."""
         self.model, self.settings = model, settings or ContextSettings()
-        taps = taps or HiddenTaps()
-        self._taps = taps
-        check_taps(taps, model.architecture, model.n_layer)
+        self._hidden = HiddenReader(model, taps) if taps else None
         self._n_seq = 1 if model.no_rollback else self.settings.n_seq_max
         self._lib = lib = library()
         self._ctx, self._free = self._open(lib)
         model.adopt(self)
         self._memory = lib.llama_get_memory(self._ctx)
         self._logits = pointer_getter("llama_get_logits")
-        self._hidden = HiddenReader(self._ctx, taps, model.n_embd) if taps else None
+        if self._hidden is not None:
+            self._hidden.attach(self._ctx)
         self._apply_loras()
         n_ctx = lib.llama_n_ctx(self._ctx)
         self.capabilities = Capabilities(
@@ -88,16 +87,15 @@ class LlamaContext:
         params.type_k = GGMLQuantizationType[settings.type_k.upper()]
         params.type_v = GGMLQuantizationType[settings.type_v.upper()]
         params.offload_kqv = settings.offload_kqv
-        if self._taps.post_norm:
-            # a pooled row would belong to no token; without taps, naming a type only makes llama.cpp warn
-            params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE
+        if self._hidden is not None:
+            self._hidden.prepare(params)
         params.kv_unified = True  # trees share their prefix
         params.swa_full = True  # a recycled sliding-window cell could not be rolled back
         with last_complaint() as lines:
             ctx = lib.llama_init_from_model(self.model.handle.pointer, params)
             if ctx:  # owned before the block ends, where a Ctrl-C may be waiting
-                # the handle rides along: the weights must outlive the context
-                return ctx, weakref.finalize(self, _free_context, ctx, self.model.handle)
+                # the weights, and what the context calls back, must outlive it
+                return ctx, weakref.finalize(self, _free_context, ctx, self.model.handle, self._hidden)
         raise ModelLoadError(
             f"{self.model.path.name}: llama.cpp opened no context of {params.n_ctx} tokens: "
             f"{complaint(lines)}; a smaller n_ctx needs less memory"
@@ -137,7 +135,7 @@ class LlamaContext:
         batches; a prefill that stops leaves a shorter, valid cache. `on_hidden(start, rows)` gets the
         hidden rows of each new stretch.
         """
-        new = self._checked(tokens)
+        new = self.checked(tokens)
         self._require_open()
         require(
             on_hidden is None or self._hidden is not None,
@@ -157,7 +155,8 @@ class LlamaContext:
             self._append(new[self.n_past : stop], on_hidden)
         return kept
 
-    def _checked(self, tokens: Sequence[int]) -> IntArray:
+    def checked(self, tokens: Sequence[int]) -> IntArray:
+        """`tokens` as an array; raises ConfigError for what are no tokens of this model."""
         require(
             len(tokens) > 0,
             "there are no tokens to decode; give at least one (a BOS token will do)",
@@ -189,7 +188,7 @@ class LlamaContext:
         hidden = self._hidden if on_hidden is not None else None
         every_row = hidden is not None and hidden.taps.post_norm
         self._batch.fill_chain(tokens, start, 1, outputs=every_row)
-        self._decode(post_norm=every_row)
+        self._decode(hidden=hidden is not None)
         for seq in range(1, self._n_seq):
             self._lib.llama_memory_seq_cp(self._memory, 0, seq, start, start + n)
         if hidden is not None and on_hidden is not None:
@@ -209,8 +208,8 @@ class LlamaContext:
         if self.n_past + n >= can.n_ctx:
             raise ContextFull(f"{self.n_past + 1 + n} tokens do not fit the context of {can.n_ctx}")
         self._fill(draft)
+        self._decode(hidden=True)
         self._scored = draft
-        self._decode(post_norm=True)
         hidden = self._hidden.rows(1 + n) if self._hidden is not None else None
         return Rows(self._rows(1 + n), hidden)
 
@@ -290,7 +289,7 @@ class LlamaContext:
 
     def extend(self, tokens: Sequence[int]) -> FloatArray:
         """Append `tokens` to the cache and return the logits `[n_vocab]` after the last: for drafting."""
-        new = self._checked(tokens)
+        new = self.checked(tokens)
         self._require_open()
         self._drop_uncommitted()
         if self.n_past + len(new) > self.capabilities.n_ctx:
@@ -314,11 +313,12 @@ class LlamaContext:
 
     # -- llama.cpp -------------------------------------------------------------------------------
 
-    def _decode(self, *, post_norm: bool = False) -> None:
-        if self._hidden is not None:
-            self._hidden.want_post_norm(post_norm)
+    def _decode(self, *, hidden: bool = False) -> None:
         self._dirty = True
-        code = self._lib.llama_decode(self._ctx, self._batch.c)
+        if self._hidden is None:
+            code = self._lib.llama_decode(self._ctx, self._batch.c)
+        else:
+            code = self._hidden.decode(self._lib.llama_decode, self._batch.c, wanted=hidden)
         if code == 0:
             return
         self.rollback()
@@ -364,5 +364,5 @@ class LlamaContext:
             raise AdapterError(f"the context of {self.model.path.name} is closed; open a new one")
 
 
-def _free_context(ctx: Any, _model_handle: object) -> None:
+def _free_context(ctx: Any, *_kept: object) -> None:
     library().llama_free(ctx)

@@ -84,12 +84,12 @@ def last_complaint() -> Iterator[list[str]]:
         if threading.get_ident() == thread:
             lines.append(line)
 
-    with _ctrl_c_deferred(), log_listener(collect):
+    with ctrl_c_deferred(), log_listener(collect):
         yield lines
 
 
 @contextmanager
-def _ctrl_c_deferred() -> Iterator[None]:
+def ctrl_c_deferred() -> Iterator[None]:
     """Hold Ctrl-C back within the block: in a callback from C, Python would print and then forget it."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):

@@ -35,10 +35,15 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class HiddenTaps:
-    """Which hidden rows to read beside the logits: post-norm rows, and the inputs of `layers`."""
+    """Which hidden rows to read beside the logits: post-norm rows, and the inputs of `layers`.
+
+    prompt: whether the rows of the prompt are wanted, too, not only those of the rounds; a prefill without
+    them is faster, as post-norm rows cost the output matrix for every token.
+    """
 
     post_norm: bool = False
     layers: tuple[int, ...] = ()
+    prompt: bool = True
 
     def __bool__(self) -> bool:
         return self.post_norm or bool(self.layers)

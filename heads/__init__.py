@@ -1,5 +1,34 @@
 """PyTorch heads (Medusa, EAGLE) that draft from a target's hidden states.
 
-May import `adapters`; nothing else of the project. No head is implemented yet: the hidden rows
-they read are already served by `adapters.llama_context`.
+May import `adapters`; nothing else of the project. torch comes with the extra `heads`; `pairs`, `spec`,
+`rope_config`, `trees` and `medusa_presets` do without it. A head's way from a name to guesses:
+
+    pairs              which published heads belong to a target; what `auto` means
+    files              a folder, a file or a Hub repository to a config and tensors
+    tensor_files         one file of tensors
+    checkpoint         which family a checkpoint is, and its canonical form
+    reading              tensors while they are read, and what is wrong with them
+    medusa_layouts       Medusa's published layouts
+    eagle_layouts        EAGLE-1, EAGLE-2 and HASS
+    eagle3_layouts       EAGLE-3: taps, fusion, flags
+    vocabulary           rows of a projection to token ids of the target
+    rope_config          rotary positions as configs describe them
+    spec               the canonical form: sizes, flags, names of tensors
+    fit                whether it fits a target, and what it takes in memory
+    target_weights     what a head borrows: embedding, projection and final norm out of the GGUF
+    frequent           the tokens that a head may draft, where it has all of the target's
+    device             where it runs, and in which numbers
+    network            from all of these to a network
+    medusa               Medusa's forward pass
+    eagle, eagle3        theirs
+    layer, norm          a decoder layer, and its norms
+    matrix               weights as they are multiplied
+    rope                 angles
+    draft_cache        keys and values: what is settled, and a tree behind it
+    draft_state        what an EAGLE network has read, and the tree that it grows
+    medusa_state       the newest row, and what Medusa's heads make of it
+    trees              shapes: which nodes to guess, given ranks or scores
+    medusa_presets       the trees that Medusa publishes
+
+The drafters that use them are in `orchestrator.drafters`: head, medusa, eagle.
 """

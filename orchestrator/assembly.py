@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from adapters.llama_context import LlamaContext
@@ -19,6 +20,7 @@ from orchestrator.drafters.setup import Setup
 from orchestrator.errors import ConfigError, UnsupportedTarget
 
 DRAFT_MODEL_METHODS = ("model", "cascade")
+HEAD_METHODS = ("head", "cascade")
 ADAPTIVE_METHODS = ("suffix", "cascade")  # and with them `auto`
 TargetArgument = str | Path | LlamaModel  # a loaded model may serve several engines at once
 # what users may give as a draft: a model, a drafter of their own, or a function (tokens, budget)
@@ -54,12 +56,22 @@ class Parts:
 
 
 Resolve = Callable[[str | Path], Path]  # a model's name to its file
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 def assemble(
-    target: TargetArgument, draft: DraftArgument, method: str, config: Config, resolve: Resolve
+    target: TargetArgument,
+    draft: DraftArgument,
+    method: str,
+    config: Config,
+    resolve: Resolve,
+    *,
+    head: str | Path | None = None,
+    hub: Mapping[str, Any] = NO_OPTIONS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Parts:
-    """Load the target, unless it is loaded already, and open it for `method`."""
+    """Load the target, unless it is loaded already, and open it for `method`. hub: how to fetch a head;
+    progress: told while the target's matrices are made ready for it."""
     shared = isinstance(target, LlamaModel)
     model = (
         _loaded(target, config)
@@ -68,8 +80,23 @@ def assemble(
     )
     drafter = None
     try:
-        name, note = choose_method(method, draft, model, config.speculation.rule)
-        drafter = _drafter(name, draft, model, config, resolve)
+        name, note = choose_method(method, draft, model, config.speculation.rule, head)
+        if name == "own":
+            drafter = own_drafter(draft, config)
+        else:
+            setup = Setup(
+                speculation=config.speculation,
+                model=config.model,
+                context=config.context,
+                head_settings=config.head,
+                draft=draft,
+                head=head,
+                hub=hub,
+                progress=progress,
+                resolve=resolve,
+                target=model,
+            )
+            drafter = build_drafter(name, setup)
         leaves = max(config.context.n_seq_max, 1 if model.no_rollback else drafter.leaves)
         context = LlamaContext(model, replace(config.context, n_seq_max=leaves), drafter.taps)
         parts = Parts(model, context, Tokenizer(model), drafter, config, note, shared)
@@ -107,33 +134,42 @@ def _loaded(model: LlamaModel, config: Config) -> LlamaModel:
 
 
 def choose_method(
-    method: str, draft: DraftArgument, model: LlamaModel, rule: str = "coupled"
+    method: str,
+    draft: DraftArgument,
+    model: LlamaModel,
+    rule: str = "coupled",
+    head: str | Path | None = None,
 ) -> tuple[str, str]:
     """The method that will serve, and a note where it is not what was hoped for.
 
-    `auto` is `cascade` where a draft model is given (`model` under rules that take sampled chains), else
-    `suffix`, and `none` for a target that cannot drop rejected tokens. An explicit method that the target
-    cannot serve is an error.
+    `auto` is `cascade` where a head or a draft model is given (`head` or `model` under rules that take
+    sampled chains), else `suffix`, and `none` for a target that cannot drop rejected tokens. An explicit
+    method that the target cannot serve is an error.
     """
     own = draft is not None and not isinstance(draft, str | Path)
+    if head is not None and draft is not None:
+        raise ConfigError("a head and a draft are given; leave one of them out")
+    if head is not None and method not in ("auto", *HEAD_METHODS):
+        raise ConfigError(f"method={method!r} does not use head={str(head)!r}; leave one of them out")
     if own and method != "auto":
         raise ConfigError(f"a drafter of your own goes with method='auto', not {method!r}")
     if draft is not None and not own and method not in ("auto", *DRAFT_MODEL_METHODS):
         raise ConfigError(f"method={method!r} does not use draft={str(draft)!r}; leave one of them out")
     wanted = "own" if own else method
     if method == "auto" and not own:
-        wanted = "suffix" if draft is None else "cascade" if rule == "coupled" else "model"
+        alone = "model" if head is None else "head"
+        wanted = "suffix" if draft is None and head is None else "cascade" if rule == "coupled" else alone
     if wanted == "none" or not model.no_rollback:
         return wanted, ""
     reason = f"{model.path.name} cannot be sped up: {model.no_rollback}"
-    if method == "auto" and draft is None:
+    if method == "auto" and draft is None and head is None:
         return "none", f"{reason}; decoding plainly"
     raise UnsupportedTarget(f"{reason}; use method='none'")
 
 
-def _drafter(name: str, draft: DraftArgument, model: LlamaModel, config: Config, resolve: Resolve) -> Drafter:
+def own_drafter(draft: DraftArgument, config: Config) -> Drafter:
+    """What a user wrote: a drafter, or a function."""
     if isinstance(draft, Drafter):
         return draft
-    if callable(draft):
-        return FunctionDrafter(draft, config.speculation.max_draft)
-    return build_drafter(name, Setup(config.speculation, config.model, config.context, draft, resolve, model))
+    assert callable(draft)
+    return FunctionDrafter(draft, config.speculation.max_draft)

@@ -1,7 +1,7 @@
 """Every setting of an engine, with its default; an unknown key is an error.
 
-Four groups, each a frozen dataclass: `ModelSettings` and `ContextSettings` (adapters.settings),
-`SpeculationSettings` (here) and `Sampling` (orchestrator.sampling). Users pass them flat.
+Five groups, each a frozen dataclass: `ModelSettings` and `ContextSettings` (adapters.settings),
+`SpeculationSettings` and `HeadSettings` (here) and `Sampling` (orchestrator.sampling). Users pass them flat.
 """
 
 import difflib
@@ -15,6 +15,7 @@ from orchestrator.sampling import Sampling
 from orchestrator.synthetic import synthetic
 from orchestrator.verify import RULES, Rule
 
+HEAD_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 PLANNERS = ("auto", "adaptive", "fixed")
 
 
@@ -78,12 +79,48 @@ class SpeculationSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadSettings:
+    """How a head runs.
+
+    head_dtype: float32, bfloat16, float16, int8 (weights of 8 bits, CPU only), auto = int8 on a CPU, else
+    bfloat16. head_device: cpu, cuda, mps, ..., auto = the GPU where PyTorch has one and the target uses it.
+    head_threads: PyTorch's threads on a CPU, None = PyTorch's choice; process-wide. head_window: tokens that
+    an EAGLE head looks back, 0 = all. head_vocab: the likeliest tokens that a head without a vocabulary of
+    its own may draft: a number (the first ones of the vocabulary) or a file of token ids; None = all.
+    head_taps: layers whose inputs an EAGLE-3 head reads, where its config is wrong about them; () = as it
+    says. tree: nodes of a Medusa tree: auto (the likeliest), chain, widths (4x2x1) or a preset's name.
+    tree_depth: levels of an EAGLE tree.
+    """
+
+    head_dtype: str = "auto"
+    head_device: str = "auto"
+    head_threads: int | None = None
+    head_window: int = 0
+    head_vocab: int | str | None = None
+    head_taps: tuple[int, ...] = ()
+    tree: str = "auto"
+    tree_depth: int = 5
+
+    def __post_init__(self) -> None:
+        require(
+            self.head_dtype in HEAD_DTYPES,
+            f"head_dtype must be one of {', '.join(HEAD_DTYPES)}, got {self.head_dtype!r}",
+        )
+        for name, least in (("head_threads", 1), ("head_window", 0), ("tree_depth", 1)):
+            value = getattr(self, name)
+            require(value is None or value >= least, f"{name} must be >= {least}, got {value}")
+        vocab = self.head_vocab
+        require(not isinstance(vocab, int) or vocab >= 1, f"head_vocab must be >= 1, got {vocab}")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of an engine."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     context: ContextSettings = field(default_factory=ContextSettings)
     speculation: SpeculationSettings = field(default_factory=SpeculationSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
     sampling: Sampling = field(default_factory=Sampling)
 
     @classmethod

@@ -68,6 +68,7 @@ class Engine:
         draft: DraftArgument = None,
         method: str = "auto",
         *,
+        head: str | Path | None = None,
         revision: str | None = None,
         token: str | None = None,
         local_files_only: bool = False,
@@ -76,12 +77,13 @@ class Engine:
     ) -> "Engine":
         """Load a target and what drafts for it.
 
-        target: a GGUF's path, a preset (`smollm2`), or `owner/repo:QUANT` on the Hugging Face Hub
-        (fetched with `revision`, `token`, `local_files_only`), or a loaded LlamaModel, which several engines
-        may share and whoever loaded it closes. draft: a smaller GGUF named in the same ways, a Drafter, or a
-        function `(tokens, budget) -> tokens`. method: auto, none, suffix, cascade, lookup, model or an
-        installed one. progress(done, total): called while a preset's file is being made.
-        settings: any field of orchestrator.config.Config, flat.
+        target: a GGUF's path, a preset (`smollm2`), or `owner/repo:QUANT` on the Hugging Face Hub (fetched
+        with `revision`, `token`, `local_files_only`), or a loaded LlamaModel, which several engines may share
+        and whoever loaded it closes. draft: a smaller GGUF named in the same ways, a Drafter, or a function
+        `(tokens, budget) -> tokens`. head: Medusa or EAGLE heads, a folder, a file, `owner/repo`, or auto =
+        the best that is published for this model (heads.pairs). method: auto, none, suffix, cascade, lookup,
+        model, head or an installed one. progress(done, total): called while a preset's file, or what a head
+        borrows of the target, is being made. settings: any field of orchestrator.config.Config, flat.
         """
         config = Config.of(**settings)
 
@@ -95,7 +97,8 @@ class Engine:
                 progress=progress,
             )
 
-        return cls(assemble(target, draft, method, config, resolve))
+        hub = {"token": token, "local_files_only": local_files_only}
+        return cls(assemble(target, draft, method, config, resolve, head=head, hub=hub, progress=progress))
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -119,6 +122,7 @@ class Engine:
         request = request_of(self.config.sampling, options)
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         require(len(tokens) > 0, "the prompt is empty; give at least one token of text")
+        self.target.checked(tokens)  # before a drafter sees them
         return Stream(self, self._run(tokens, request))
 
     def chat(self, messages: Sequence[Message], **options: Any) -> Result:

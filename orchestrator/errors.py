@@ -3,7 +3,7 @@
     PilotfishError
     ├── AdapterError            see adapters.errors: ModelNotFound, ModelLoadError, UnsupportedModel,
     │                           ContextFull, DecodeError, RollbackError, GrammarError,
-    │                           ChatTemplateError, VocabMismatch
+    │                           ChatTemplateError, HeadError, VocabMismatch
     ├── ConfigError             a setting that does not exist or has an impossible value
     ├── UnsupportedTarget       this target cannot be used with this method
     ├── DrafterError            a drafter raised, or proposed something that is no draft
@@ -27,6 +27,7 @@ from adapters.errors import (
     ContextFull,
     DecodeError,
     GrammarError,
+    HeadError,
     ModelLoadError,
     ModelNotFound,
     PilotfishError,
@@ -62,6 +63,7 @@ __all__ = [
     "DrafterError",
     "EngineBusy",
     "GrammarError",
+    "HeadError",
     "ModelLoadError",
     "ModelNotFound",
     "PilotfishError",

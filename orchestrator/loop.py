@@ -6,6 +6,7 @@ Knows ids, protocols and the order of things; nothing of llama.cpp, text or how 
 from collections.abc import Callable, Iterator
 from time import perf_counter
 
+from adapters.target import HiddenRows
 from orchestrator.context import Context
 from orchestrator.draft import EMPTY, Draft, Step, Walk
 from orchestrator.drafters.base import Drafter
@@ -32,11 +33,24 @@ class Loop:
         self.context, self.limits, self.cancelled = context, limits, cancelled
         self.finish_reason = ""
 
-    def begin(self) -> None:
-        """Tell the drafter that a request begins."""
-        self.drafter.gate = self.planner
+    def prefill(self) -> int:
+        """Tell the drafter that a request begins, and let both read its prompt; how many of its tokens the
+        target had in its memory."""
+        drafter, target = self.drafter, self.target
+        drafter.gate = self.planner
+        wants_rows = bool(drafter.taps) and drafter.taps.prompt
         try:
-            self.drafter.begin(self.context)
+            drafter.begin(self.context)
+            if wants_rows and drafter.n_known(self.context) < target.n_past:
+                target.truncate(drafter.n_known(self.context))
+        except Exception as error:
+            raise self._blame(error) from error
+        on_hidden = self._read_prompt if wants_rows else None
+        return target.prefill(self.context.tokens, should_stop=self.cancelled, on_hidden=on_hidden)
+
+    def _read_prompt(self, start: int, hidden: HiddenRows) -> None:
+        try:
+            self.drafter.read_prompt(start, hidden)
         except Exception as error:
             raise self._blame(error) from error
 

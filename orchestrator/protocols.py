@@ -48,6 +48,10 @@ class Target(Protocol):
         """Drop what was scored and not committed."""
         ...
 
+    def truncate(self, n: int) -> None:
+        """Keep the first `n` tokens in memory; a prefill must follow."""
+        ...
+
 
 class Planner(Gate, Protocol):
     """Decides how much to draft; never what is right."""

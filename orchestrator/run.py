@@ -37,7 +37,7 @@ class Run:
         note: str = "",
     ) -> None:
         """rule: how drafts are checked. verify: what checks them, if not the rule of that name."""
-        self._request, self._target, self._drafter = request, target, drafter
+        self._request = request
         self._ends = EndTokens(is_end, request.stop_tokens).__getitem__
         sampler = Sampler(request.sampling, prompt, grammar, coupled=rule == "coupled")
         self._context = Context(prompt, sampler, references)
@@ -54,7 +54,7 @@ class Run:
     def chunks(self) -> Iterator[Chunk]:
         """Serve the request, one chunk per round; what a cancelled request held back comes last."""
         started = perf_counter()
-        self._prefill()
+        self.stats.n_reused = self._loop.prefill()
         self.stats.t_prefill = perf_counter() - started
         steps = self._loop.steps()
         while True:
@@ -71,16 +71,6 @@ class Run:
         rest = self._take(finished=True)
         if rest:
             yield Chunk(rest, None)
-
-    def _prefill(self) -> None:
-        wants_hidden = bool(self._drafter.taps)
-        self.stats.n_reused = self._target.prefill(
-            self._context.tokens,
-            should_stop=self._cancelled.is_set,
-            on_hidden=self._drafter.read_prompt if wants_hidden else None,
-        )
-        if not self._cancelled.is_set():
-            self._loop.begin()
 
     def _take(self, *, finished: bool) -> str:
         if finished:

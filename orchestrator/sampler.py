@@ -6,14 +6,15 @@ Knows the tokens accepted so far; nothing of drafts or models. One sampler serve
 import secrets
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from adapters.target import FloatArray
 from orchestrator.errors import DecodeError, GrammarError
-from orchestrator.law import Law
+from orchestrator.law import IdArray, Law, log_softmax
+from orchestrator.noise import gumbel
 from orchestrator.sampling import Sampling, law
 
 ROUND_STRIDE = 1 << 20  # rounds start at different positions, drafts are far shorter than this
@@ -80,6 +81,7 @@ class Sampler:
         self.sampling, self.grammar, self.coupled = sampling, grammar, coupled
         self.seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
         self._plain_argmax = sampling.plain_argmax
+        self._free = replace(sampling, logit_bias={}, penalty_last_n=0)
         self._window = PenaltyWindow(sampling.penalty_last_n, prompt) if sampling.penalizes else None
 
     def choose(self, logits: FloatArray, position: int) -> int:
@@ -118,6 +120,27 @@ class Sampler:
             return Guess(token, q.prob(token), None)
         token = q.draw(self.seed, "draft", round_position(start, len(ahead)))
         return Guess(token, q.prob(token), q)
+
+    def guess_among(self, ids: IdArray, logp: FloatArray, start: int, offset: int, most: int) -> list[Guess]:
+        """A drafter's best guesses, at most `most`, when it offers candidates only, likeliest first: `ids
+        [m]` with their log-probabilities `logp [m]`, `offset` tokens after absolute position `start`.
+
+        Where guesses share the target's noise, `prob` says how clearly that noise decides among them.
+        Bias and penalties are left out: what they change is seldom among the candidates. Where q is handed
+        over there is one guess, drawn from the candidates' law.
+        """
+        if self.sampling.greedy:
+            pairs = zip(ids[:most].tolist(), np.exp(logp[:most]).tolist(), strict=True)
+            return [Guess(token, prob, None if self.coupled else Law.point(token)) for token, prob in pairs]
+        among = law(logp, self._free, {})
+        q = Law(ids[among.ids], among.logp)
+        if not self.coupled:
+            token = q.draw(self.seed, "draft", round_position(start, offset))
+            return [Guess(token, q.prob(token), q)]
+        noisy = q.logp + gumbel(self.seed, "target", start + offset, q.ids)
+        chances = np.exp(log_softmax(noisy))
+        order = np.argsort(-noisy, kind="stable")[:most]
+        return [Guess(int(q.ids[place]), float(chances[place]), None) for place in order]
 
     def accept(self, token: int) -> None:
         """Take note of an emitted token."""

@@ -36,6 +36,9 @@ class MemoryTarget:
             on_hidden(0, HiddenRows())
         return 0
 
+    def checked(self, tokens):
+        return np.asarray(tokens, np.int32)
+
     def score(self, draft: Draft) -> Rows:
         assert self._scored is None, "score again before commit or rollback"
         assert 1 + len(draft) <= self.capabilities.max_rows
@@ -58,6 +61,9 @@ class MemoryTarget:
 
     def rollback(self) -> None:
         self._scored = None
+
+    def truncate(self, n: int) -> None:
+        self.memory = self.memory[:n]
 
 
 def one_hot(token: int, n_vocab: int) -> FloatArray:

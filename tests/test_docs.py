@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -56,6 +57,17 @@ def test_the_readme_names_every_command_and_method():
         assert f"pilotfish {name}" in README
     for method in method_names():
         assert f"`{method}`" in README
+
+
+def test_the_readme_and_the_map_of_heads_name_all_settings_and_modules_of_heads():
+    import heads
+    from orchestrator.config import HeadSettings
+
+    for setting in fields(HeadSettings):
+        assert f"| `{setting.name}` |" in README
+    modules = {path.stem for path in (ROOT / "heads").glob("*.py")} - {"__init__"}
+    named = set(re.findall(r"[a-z0-9_]+", heads.__doc__ or ""))
+    assert modules <= named
 
 
 def test_the_two_commands_of_the_readme_are_there():

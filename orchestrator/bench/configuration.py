@@ -6,22 +6,23 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import Config, SpeculationSettings
+from orchestrator.config import Config, HeadSettings, SpeculationSettings
 from orchestrator.errors import ConfigError
 
 # greedy unless asked otherwise, and with one seed: both sides must draw the same noise to agree
 DEFAULTS: Mapping[str, Any] = {"temperature": 0.0, "seed": 0}
 FREE = "free"  # a method of the harness alone: guesses that cost nothing, for synthetic acceptance
-NAMES = ("model", "method", "draft", "context")  # what a configuration has besides settings of Config
-_SPECULATION = tuple(f.name for f in fields(SpeculationSettings))
+NAMES = ("model", "method", "draft", "head", "context")  # what a configuration has besides settings of Config
+_SPECULATION = tuple(f.name for group in (SpeculationSettings, HeadSettings) for f in fields(group))
+TAKES = {"draft": ("auto", "model", "cascade"), "head": ("auto", "head", "cascade")}  # method
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """One way to decode.
 
-    model, draft: names as `Engine.load` takes them. context: prompts are filled up to so many tokens, None
-    = as they are. settings: those of Config. label: what tells it from the others of its run.
+    model, draft, head: names as `Engine.load` takes them. context: prompts are filled up to so many tokens,
+    None = as they are. settings: those of Config. label: what tells it from the others of its run.
     """
 
     model: str = "smollm2"
@@ -30,6 +31,7 @@ class Configuration:
     context: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+    head: str | None = None
 
     def __post_init__(self) -> None:
         if self.context is not None and self.context < 1:
@@ -42,7 +44,7 @@ class Configuration:
     def plain(self) -> "Configuration":
         """The same target, sampled the same way, without speculation."""
         settings = {name: value for name, value in self.settings.items() if name not in _SPECULATION}
-        return Configuration(self.model, "none", None, self.context, settings)
+        return Configuration(self.model, "none", context=self.context, settings=settings)
 
     @property
     def invalid_text(self) -> str:
@@ -51,8 +53,9 @@ class Configuration:
 
     def as_dict(self) -> dict[str, Any]:
         own = {"model": Path(self.model).name, "method": self.method}
-        if self.draft is not None:
-            own["draft"] = Path(self.draft).name
+        for name, value in (("draft", self.draft), ("head", self.head)):
+            if value is not None:
+                own[name] = Path(value).name
         filled = {} if self.context is None else {"context": self.context}
         return {**own, **filled, **self.settings}
 
@@ -62,7 +65,7 @@ def configurations(
 ) -> list[Configuration]:
     """`base` changed by each variant (none = itself), and each of those by every combination of `sweeps`.
 
-    Names in variants and sweeps: model, method, draft, context, or a setting. Labels hold what was
+    Names in variants and sweeps: model, method, draft, head, context, or a setting. Labels hold what was
     changed, the method first.
     """
     found: list[Configuration] = []
@@ -79,8 +82,9 @@ def _changed(base: Configuration, changes: Mapping[str, Any]) -> Configuration:
     own = {name: value for name, value in changes.items() if name in NAMES}
     settings = {name: value for name, value in changes.items() if name not in NAMES}
     method = own.get("method", base.method)
-    if "draft" not in own and method not in ("auto", "model"):
-        own["draft"] = None  # the common draft model is not for methods without one
+    for name, methods in TAKES.items():
+        if name not in own and method not in methods:
+            own[name] = None  # the common draft model or head is not for methods without one
     parts = [str(method), *(f"{name}={_short(value)}" for name, value in changes.items() if name != "method")]
     return replace(base, **own, settings={**base.settings, **settings}, label=" ".join(parts))
 

@@ -51,7 +51,7 @@ def open_engine(configuration: Configuration, target: Any) -> Engine:
     method = configuration.method
     if method == FREE:
         draft, method = _free, "auto"
-    return Engine.load(target, draft, method, **configuration.settings)
+    return Engine.load(target, draft, method, head=configuration.head, **configuration.settings)
 
 
 def _free(tokens: Sequence[int], budget: int) -> list[int]:

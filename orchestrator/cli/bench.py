@@ -50,6 +50,13 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     "--draft", "drafts", multiple=True, metavar="MODEL", help="A smaller model that drafts; may be repeated."
 )
 @click.option(
+    "--head",
+    "heads",
+    multiple=True,
+    metavar="HEAD",
+    help="Medusa or EAGLE heads that draft; may be repeated.",
+)
+@click.option(
     "--config",
     "configs",
     multiple=True,
@@ -107,6 +114,7 @@ def _bench(
     model: str,
     methods: tuple[str, ...],
     drafts: tuple[str, ...],
+    heads: tuple[str, ...],
     configs: tuple[str, ...],
     sweeps: tuple[str, ...],
     peers: tuple[str, ...],
@@ -129,7 +137,9 @@ def _bench(
     if synthetic_accept is not None:
         settings["synthetic_accept"] = synthetic_accept
     plan = configurations(
-        Configuration(model, settings=settings), variants(methods, drafts, configs), parse_sweeps(sweeps)
+        Configuration(model, settings=settings),
+        variants(methods, drafts, configs, heads),
+        parse_sweeps(sweeps),
     )
     paths = suites or (() if prompts else (own_prompts(),))
     bench = Bench(

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.bench.configuration import NAMES
+from orchestrator.bench.configuration import NAMES, TAKES
 from orchestrator.cli.assignments import parse_assignments
 from orchestrator.errors import ConfigError
 
@@ -38,19 +38,23 @@ def parse_sweeps(texts: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def variants(
-    methods: Sequence[str], drafts: Sequence[str], configs: Sequence[str]
+    methods: Sequence[str],
+    drafts: Sequence[str],
+    configs: Sequence[str],
+    heads: Sequence[str] = (),
 ) -> list[Mapping[str, Any]]:
-    """One change per `--method` (with every `--draft` where it takes one) and per `--config`."""
+    """One change per `--method` (with every `--draft` and `--head` where it takes one) and per `--config`."""
     found: list[Mapping[str, Any]] = []
+    given = {"draft": drafts, "head": heads}
     for method in methods or (() if configs else ("auto",)):
-        if method in ("auto", "model") and drafts:
-            found += [{"method": method, "draft": draft} for draft in drafts]
-        else:
-            found.append({"method": method})
-    if drafts and not any("draft" in variant for variant in found):
-        raise ConfigError(
-            f"no method given uses draft={drafts[0]!r}; add --method model, or leave --draft out"
-        )
+        taken = [(name, value) for name in given if method in TAKES[name] for value in given[name]]
+        found += [{"method": method, name: value} for name, value in taken] or [{"method": method}]
+    for name, values in given.items():
+        if values and not any(name in variant for variant in found):
+            method = TAKES[name][1]
+            raise ConfigError(
+                f"no method given uses {name}={values[0]!r}; add --method {method}, or leave --{name} out"
+            )
     return [*found, *map(parse_config, configs)]
 
 
@@ -60,7 +64,7 @@ def parse_value(name: str, text: str) -> Any:
         if not text.isdecimal():
             raise ConfigError(f"context must be a number of tokens, got {text!r}")
         return int(text)
-    if name == "draft" and text.lower() == "none":
+    if name in ("draft", "head") and text.lower() == "none":
         return None
     return text if name in NAMES else parse_assignments([f"{name}={text}"])[name]
 

@@ -28,6 +28,9 @@ _HUB = (
     click.option("--offline", is_flag=True, help="Use what the Hub's cache holds; no network."),
 )
 _DRAFT = click.option("--draft", metavar="MODEL", help="A smaller model of the same vocabulary that drafts.")
+_HEAD = click.option(
+    "--head", metavar="HEAD", help="Medusa or EAGLE heads that draft: a folder, a file, owner/repo or auto."
+)
 _ENGINE = (
     click.option("--max-draft", type=int, metavar="N", help="Tokens drafted per round."),
     click.option("--ngram-min", type=int, metavar="N", help="Tokens that must match in prompt lookup."),
@@ -71,11 +74,13 @@ hub_options = _decorated(*_HUB)
 
 
 def engine_options(*, draft: bool = True) -> Callable[[Command], Command]:
-    """Options that make an engine. draft: with `--draft`."""
-    return _decorated(*((_DRAFT,) if draft else ()), *_ENGINE, *_HUB)
+    """Options that make an engine. draft: with `--draft` and `--head`."""
+    return _decorated(*((_DRAFT, _HEAD) if draft else ()), *_ENGINE, *_HUB)
 
 
-method_option = click.option("--method", default="auto", show_default=True, help="auto, none, lookup, model.")
+method_option = click.option(
+    "--method", default="auto", show_default=True, help="auto, none, suffix, lookup, model, head, cascade."
+)
 
 
 def max_tokens_option(default: int) -> Callable[[Command], Command]:
@@ -107,6 +112,7 @@ def load_engine(
     *,
     method: str = "auto",
     draft: str | None = None,
+    head: str | None = None,
     revision: str | None = None,
     offline: bool = False,
     assignments: tuple[str, ...] = (),
@@ -123,7 +129,8 @@ def load_engine(
     settings = {**defaults, **given_settings(assignments, **given)}
     Config.of(**settings)  # before a model is made or fetched in vain
     path = find_model(model, revision, offline)
-    return Engine.load(path, draft and find_model(draft, offline=offline), method, **settings)
+    drafts = draft and find_model(draft, offline=offline)
+    return Engine.load(path, drafts, method, head=head, local_files_only=offline, **settings)
 
 
 def given_settings(assignments: tuple[str, ...] = (), **given: Any) -> dict[str, Any]:

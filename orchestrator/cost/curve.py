@@ -15,7 +15,8 @@ import numpy as np
 
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)
 _CELL = 64  # tokens of context that share one table
-_FAST, _SLOW = 0.1, 0.03  # how much one round counts for the drift of everything, and of one row count
+_FAST, _SLOW = 0.1, 0.02  # how much a round of one row counts for the drift, and one of several
+_SHAPE = 0.05  # how much of its error a round corrects
 _REACH = 3000.0  # tokens times further rows at which an error is as much of the context as of the rows
 _OUTLIER = 1.5  # a round this much slower than expected was disturbed by something else
 
@@ -90,11 +91,16 @@ class CostCurve:
         return b0 + (b1 - b0) * (rows - r0) / (r1 - r0)
 
     def observe(self, rows: int, n_past: int, ms: float) -> None:
-        """A live decode took `ms`; one that something disturbed says nothing about rows."""
+        """A live decode took `ms`; one that something disturbed says nothing about rows.
+
+        One row is the unit that all else is compared with: it teaches the drift, most of it, and nothing
+        of the shape. What a larger decode took beyond the drift teaches the shape.
+        """
         expected = self.ms(rows, n_past)
         ratio = ms / (expected * self.drift)
-        self.drift *= 1 + _FAST * (min(max(ratio, 1 / _OUTLIER), _OUTLIER) - 1)
-        if 1 / _OUTLIER < ratio < _OUTLIER and rows in self.rows:
+        pace = _FAST if rows == 1 else _SLOW
+        self.drift *= 1 + pace * (min(max(ratio, 1 / _OUTLIER), _OUTLIER) - 1)
+        if 1 / _OUTLIER < ratio < _OUTLIER and rows > 1 and rows in self.rows:
             self._learn(self.rows.index(rows), n_past, (ratio - 1) * expected)
 
     def _learn(self, place: int, n_past: int, error: float) -> None:
@@ -102,7 +108,7 @@ class CostCurve:
         attention of rows, which a short measurement knows least of."""
         rows = self.rows[place]
         context = n_past * (rows - 1) / _REACH
-        step = _SLOW * error / (1 + context * context)
+        step = _SHAPE * error / (1 + context * context)
         self.base[place] = max(1e-6, self.base[place] + step)
         self.row_slope = max(0.0, self.row_slope + step * context / _REACH)
         if len(self._table) > rows:

@@ -47,8 +47,14 @@ class Drafter(ABC):
     def begin(self, context: Context) -> None:  # noqa: B027 - most drafters need nothing here
         """A request begins: `context` holds its prompt."""
 
+    def n_known(self, context: Context) -> int:
+        """Of how many of the prompt's first tokens it has the hidden rows; the target decodes the others
+        anew, cached or not. Asked after `begin`, where `taps` wants the prompt's rows."""
+        return len(context)
+
     def read_prompt(self, start: int, hidden: HiddenRows) -> None:  # noqa: B027
-        """Hidden rows of the prompt's tokens from position `start` on, where `taps` asked for them."""
+        """Hidden rows of the prompt's tokens from position `start` on, where `taps` asked for them; comes
+        after `begin`."""
 
     @abstractmethod
     def propose(self, context: Context, budget: int) -> Draft:

@@ -33,6 +33,9 @@ class CascadeDrafter(Drafter):
         self._suffix.begin(context)
         self._stage.begin(context)
 
+    def n_known(self, context: Context) -> int:
+        return self._stage.n_known(context)
+
     def read_prompt(self, start: int, hidden: HiddenRows) -> None:
         self._stage.read_prompt(start, hidden)
 
@@ -105,9 +108,13 @@ def merged(first: Draft, second: Draft) -> Draft:
 
 
 def build(setup: Setup) -> CascadeDrafter:
-    """The `cascade` method: suffix drafting, and `setup.draft` as a draft model behind it."""
+    """The `cascade` method: suffix drafting, and a head or a draft model behind it."""
+    from orchestrator.drafters.head import build as build_head
     from orchestrator.drafters.model import build as build_model
 
-    if setup.draft is None:
-        raise ConfigError("method='cascade' needs a draft model: give draft='a-smaller.gguf'")
-    return CascadeDrafter(build_suffix(setup), build_model(setup), leaves=setup.speculation.max_leaves)
+    if setup.draft is None and setup.head is None:
+        raise ConfigError(
+            "method='cascade' needs a head (head=...) or a draft model (draft='a-smaller.gguf')"
+        )
+    stage = build_model(setup) if setup.head is None else build_head(setup)
+    return CascadeDrafter(build_suffix(setup), stage, leaves=setup.speculation.max_leaves)

@@ -142,10 +142,9 @@ def test_a_context_without_taps_has_no_hidden_rows(tiny_model: Models) -> None:
     assert not HiddenTaps()
 
 
-@pytest.mark.parametrize("arch", ["qwen2", "gemma3", "phi3", "mamba"])
-def test_layer_inputs_that_would_abort_llama_cpp_are_refused(arch: str, tiny_model: Models) -> None:
-    with pytest.raises(UnsupportedModel, match=f"architecture '{arch}' does not expose layer inputs"):
-        tiny_model(arch).open(HiddenTaps(layers=(0,)))
+def test_layer_inputs_that_would_abort_llama_cpp_are_refused(tiny_model: Models) -> None:
+    with pytest.raises(UnsupportedModel, match="architecture 'mamba' does not expose layer inputs"):
+        tiny_model("mamba").open(HiddenTaps(layers=(1,)))
 
 
 @pytest.mark.parametrize("layer", [-1, 2, 1000])

@@ -104,17 +104,21 @@ def test_one_text_is_no_list_of_texts(engine):
         engine.prepare("a text")
 
 
-def test_rounds_refine_the_curve_and_closing_keeps_it(tiny, monkeypatch):
+def test_what_rounds_teach_the_curve_is_kept_at_closing(tiny, monkeypatch):
     from orchestrator.cost import store
 
     curve = CostCurve(tuple(range(1, 33)), [0.2 + 0.01 * rows for rows in range(32)])
     monkeypatch.setattr(store, "measure_curve", lambda *_args: curve)
     engine = Engine.load(tiny("llama"), **EXACT)
     key = store.curve_key(engine.target)
-    before = list(store.load_curve(key).base)
+    before = store.load_curve(key).ms(4, 0)
+    drift = engine._planner.curve.drift
     engine.generate("the cat the cat", **GREEDY)
+    assert engine._planner.curve.drift != drift  # rounds are told to the curve
+    engine._planner.curve.drift = 1.0
+    engine._planner.curve.observe(4, 0, 1.2 * engine._planner.curve.ms(4, 0))
     engine.close()
-    assert store.load_curve(key).base != before
+    assert store.load_curve(key).ms(4, 0) > before
 
 
 def test_an_engine_whose_file_has_gone_closes_like_any_other(tiny, tmp_path):

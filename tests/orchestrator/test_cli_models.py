@@ -22,9 +22,9 @@ def model(tiny):
 @pytest.mark.parametrize(
     ("arch", "memory", "chains", "layers"),
     [
-        ("llama", "dense", True, True),
-        ("gemma3", "sliding window", True, False),
-        ("mamba", "recurrent", False, False),
+        ("llama", "dense", True, "captured"),
+        ("gemma3", "sliding window", True, "callback"),
+        ("mamba", "recurrent", False, "none"),
     ],
 )
 def test_inspect_tells_memory_and_what_can_be_sped_up(tiny, arch, memory, chains, layers):
@@ -33,12 +33,33 @@ def test_inspect_tells_memory_and_what_can_be_sped_up(tiny, arch, memory, chains
     assert document["memory"] == memory
     assert document["n_params"] == facts.n_params and document["has_chat_template"]
     can = document["speculation"]
-    assert (can["chains"], can["trees"], can["layer_inputs"]) == (chains, chains, layers)
+    assert (can["chains"], can["trees"], can["layer_inputs_by"]) == (chains, chains, layers)
+    assert can["layer_inputs"] is (layers != "none")
     assert bool(can["no_rollback"]) is not chains
     text = run("inspect", path).stdout
     for fact in (arch, memory, "F32 (", f"{facts.n_vocab:,} tokens"):
         assert fact in text
     assert ("chains and trees" in text) is chains
+
+
+def test_inspect_names_the_published_heads_of_a_model(tiny, monkeypatch):
+    from heads import pairs
+
+    path = tiny("llama")
+    assert json.loads(run("inspect", path, "--json").stdout)["published_heads"] == []
+    assert "published" not in run("inspect", path).stdout
+    facts = read_gguf(path)
+    sizes = (facts.architecture, facts.n_embd, facts.n_layer, facts.n_vocab)
+    original = pairs.Original(f"school/{facts.name}", "", *sizes)
+    known = (pairs.Pair(original, "a/m", "medusa", "swims slowly"), pairs.Pair(original, "a/e", "eagle"))
+    monkeypatch.setattr(pairs, "PAIRS", known)
+    document = json.loads(run("inspect", path, "--json").stdout)
+    assert document["published_heads"] == [
+        {"head": "a/e", "family": "eagle", "taps": [], "note": ""},
+        {"head": "a/m", "family": "medusa", "taps": [], "note": "swims slowly"},
+    ]
+    text = run("inspect", path).stdout
+    assert re.search(r"published heads +a/e \(eagle\)\n +a/m \(medusa\): swims slowly\n", text)
 
 
 def test_inspect_compares_a_tokenizer_json(tiny, tmp_path):

@@ -397,7 +397,7 @@ def test_a_recurrent_target_refuses_speculation_with_the_reason(tiny, options):
         (
             {"method": "telepathy"},
             ConfigError,
-            "unknown method 'telepathy'; installed: auto, cascade, lookup, model, none, suffix",
+            "unknown method 'telepathy'; installed: auto, cascade, head, lookup, model, none, suffix",
         ),
         ({"method": "lookup", "draft": "x.gguf"}, ConfigError, "does not use draft='x.gguf'"),
         ({"method": "model", "draft": lambda tokens, budget: []}, ConfigError, "goes with method='auto'"),

@@ -297,7 +297,7 @@ def test_the_text_is_that_of_plain_decoding(leaves, temperature, references):
             context,
             Limits(60, lambda _: False, lambda _: ""),
         )
-        loop.begin()
+        loop.prefill()
         steps = list(loop.steps())
         return context.emitted, sum(step.n_accepted for step in steps)
 

@@ -48,11 +48,13 @@ def test_rounds_pull_a_point_towards_what_they_took():
 def test_rounds_at_long_contexts_teach_what_attention_costs_each_row():
     truth, learned = curve(), curve()
     learned.row_slope = 0.0
-    for n_past in [1, 500, 1000, 2000] * 150:
-        for rows in (1, 4, 8):
+    for n_past in [1, 500, 1000, 2000] * 100:
+        for rows in (1, 1, 4, 8):
             learned.observe(rows, n_past, truth.ms(rows, n_past))
     assert learned.row_slope == pytest.approx(truth.row_slope, rel=0.15)
-    assert learned.ms(4, 1500) / learned.ms(1, 1500) == pytest.approx(truth.ms(4, 1500) / truth.ms(1, 1500), rel=0.05)
+    assert learned.ms(4, 1500) / learned.ms(1, 1500) == pytest.approx(
+        truth.ms(4, 1500) / truth.ms(1, 1500), rel=0.05
+    )
 
 
 def test_a_slow_minute_of_the_machine_changes_no_ratio():

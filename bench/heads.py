@@ -1,0 +1,178 @@
+"""What a head's steps cost, apart from the target and between its decodes.
+
+usage: python bench/heads.py [--width N] [--vocab N] [--context N] [--threads 1,2] [--model NAME]
+
+Heads of random weights and the given sizes: costs do not depend on what they say. A step is one token of a
+chain: the layer, its norms, the projection, the likeliest token. "apart": steps alone; "between": each
+chain follows a decode of the target, whose threads and PyTorch's want the same cores. Kinds, dtypes and
+thread counts are interleaved. Last line: JSON {eagle3_step_ms, eagle_step_ms, medusa_ms, read_ms_per_token,
+settings: {...}}, the fastest setting of those measured between decodes.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+sys.path[0] = str(Path(__file__).parents[1])  # beside this script `heads` would be the script itself
+
+# ruff: noqa: E402
+from adapters.llama_context import LlamaContext
+from adapters.llama_model import LlamaModel
+from adapters.models import resolve_model
+from adapters.settings import ContextSettings
+from heads.draft_state import DraftState
+from heads.eagle import Eagle
+from heads.medusa import Medusa
+from heads.medusa_state import MedusaState
+from heads.network import network_of
+from heads.spec import EagleSpec, Head, MedusaSpec
+from orchestrator.cost.timing import filler, score_ms
+
+CHAIN = 5  # tokens
+
+
+def random_head(family: str, width: int, vocab: int) -> Head:
+    """Sizes as a small Llama has them: heads of 64, a third as many for keys, an MLP of 8/3 of the width."""
+    torch.manual_seed(0)
+
+    def matrix(n_out: int, n_in: int) -> torch.Tensor:
+        return torch.randn(n_out, n_in) / n_in**0.5
+
+    if family == "medusa":
+        spec = MedusaSpec(n_heads=4, n_blocks=1, hidden_size=width, n_vocab=vocab)
+        tensors = {f"outputs.{i}.weight": matrix(vocab, width) for i in range(4)}
+        tensors |= {f"blocks.{i}.0.weight": matrix(width, width) for i in range(4)}
+        tensors |= {f"blocks.{i}.0.bias": torch.zeros(width) for i in range(4)}
+        return Head(spec, tensors, "random")
+    n_heads = max(3, width // 64)
+    n_kv, mlp, n_in = n_heads // 3, width * 8 // 3, width if family == "eagle" else 2 * width
+    n_heads = 3 * n_kv
+    taps = 1 if family == "eagle" else 3
+    spec = EagleSpec(
+        family="eagle" if family == "eagle" else "eagle3",
+        hidden_size=width,
+        width=width,
+        n_layers=1,
+        n_heads=n_heads,
+        n_kv_heads=n_kv,
+        head_dim=64,
+        intermediate_size=mlp,
+        n_vocab=vocab,
+        n_taps=taps,
+    )
+    shapes = {"q": (64 * n_heads, n_in), "k": (64 * n_kv, n_in), "v": (64 * n_kv, n_in)}
+    shapes |= {"o": (width, 64 * n_heads), "gate": (mlp, width), "up": (mlp, width), "down": (width, mlp)}
+    tensors = {f"layers.0.{name}.weight": matrix(*shape) for name, shape in shapes.items()}
+    tensors["fc.weight"] = matrix(width, 2 * width if family == "eagle" else taps * width)
+    tensors["layers.0.post_norm.weight"] = torch.ones(width)
+    tensors["embedding.weight"], tensors["output.weight"] = matrix(vocab, width), matrix(vocab, width)
+    if family == "eagle3":
+        norms = ("norm", "layers.0.input_norm", "layers.0.hidden_norm")
+        tensors |= {f"{name}.weight": torch.ones(width) for name in norms}
+    return Head(spec, tensors, "random")
+
+
+class Subject:
+    """One head in one dtype, with a text of `context` tokens read."""
+
+    def __init__(self, family: str, dtype: torch.dtype, width: int, vocab: int, context: int) -> None:
+        self.family, self.n_features = family, width * (3 if family == "eagle3" else 1)
+        network = network_of(random_head(family, width, vocab), None, dtype)  # type: ignore[arg-type]
+        self.state: DraftState | MedusaState
+        if isinstance(network, Medusa):
+            self.state = MedusaState(network)
+        else:
+            assert isinstance(network, Eagle)
+            self.state = DraftState(network)
+            rows = np.random.default_rng(0).standard_normal((context, self.n_features)).astype(np.float32)
+            began = perf_counter()
+            self.state.read(rows, [1] * context)
+            self.read_ms_per_token = 1e3 * (perf_counter() - began) / context
+
+    def chain(self) -> float:
+        """ms of one step, the mean of a chain; of all heads at once for Medusa."""
+        row = np.ones((1, self.n_features), np.float32)
+        if isinstance(self.state, MedusaState):
+            began = perf_counter()
+            self.state.see(row[0])
+            self.state.guesses(1)
+            return 1e3 * (perf_counter() - began)
+        n_pairs = self.state.n_pairs
+        began = perf_counter()
+        self.state.read(row, [1])
+        tokens, _ = self.state.open(1)
+        for node in range(CHAIN - 1):
+            tokens, _ = self.state.grow([node - 1], [int(tokens[0, 0])], 1)
+        elapsed = 1e3 * (perf_counter() - began)
+        self.state.truncate(n_pairs)
+        return elapsed / CHAIN
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--width", type=int, default=576)
+    parser.add_argument("--vocab", type=int, default=8192)
+    parser.add_argument("--context", type=int, default=300, help="tokens that the head has read")
+    parser.add_argument("--threads", default="1,2", help="PyTorch's threads, each in turn")
+    parser.add_argument("--model", default="smollm2:Q4_0", help="the target between the steps")
+    parser.add_argument("--repeats", type=int, default=30)
+    arguments = parser.parse_args()
+
+    model = LlamaModel(resolve_model(arguments.model))
+    target = LlamaContext(model, ContextSettings(n_ctx=1024))
+    target.prefill(filler(arguments.context + 1, model.n_vocab))
+    dtypes = {"int8": torch.int8, "bfloat16": torch.bfloat16, "float32": torch.float32}
+    sizes = (arguments.width, arguments.vocab, arguments.context)
+    subjects = {
+        (family, name): Subject(family, dtype, *sizes)
+        for family in ("eagle3", "eagle", "medusa")
+        for name, dtype in dtypes.items()
+    }
+    threads = [int(n) for n in arguments.threads.split(",")]
+    apart: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    between: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    decodes: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for _ in range(arguments.repeats):
+        decodes["alone", 0].append(score_ms(target, 1))
+        for n in threads:
+            torch.set_num_threads(n)
+            for (family, name), subject in subjects.items():
+                apart[family, name, n].append(subject.chain())
+                subject.chain()
+                score_ms(target, CHAIN + 1)
+                between[family, name, n].append(subject.chain())
+                decodes["after a head", n].append(score_ms(target, 1))
+    for key in apart:
+        alone, beside = statistics.median(apart[key]), statistics.median(between[key])
+        print(f"{key[0]:7} {key[1]:9} {key[2]} threads: {alone:.2f} ms apart, {beside:.2f} between decodes")
+    for (what, n), times in decodes.items():
+        print(f"a decode of one row {what}{f', {n} threads' if n else ''}: {statistics.median(times):.2f} ms")
+    best: dict[str, float] = {}
+    settings: dict[str, str] = {}
+    for (family, name, n), times in between.items():
+        value = statistics.median(times)
+        if value < best.get(family, float("inf")):
+            best[family], settings[family] = value, f"{name}, {n} threads"
+    report = {
+        "eagle3_step_ms": round(best["eagle3"], 3),
+        "eagle_step_ms": round(best["eagle"], 3),
+        "medusa_ms": round(best["medusa"], 3),
+        "read_ms_per_token": round(subjects["eagle3", "int8"].read_ms_per_token, 4),
+        "settings": settings,
+    }
+    print(json.dumps(report))
+    target.close()
+    model.close()
+
+
+if __name__ == "__main__":
+    main()

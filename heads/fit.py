@@ -1,0 +1,123 @@
+"""Whether a head can serve a target, and what it costs in memory.
+
+Knows sizes of both; asks before any decode, so that a mismatch is one clear error. How well a head drafts
+is for measuring to say.
+"""
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+import torch
+
+from adapters.errors import HeadError
+from heads.spec import EagleSpec, Head, MedusaSpec, default_taps
+
+_PADDING = 128  # rows by which vocabularies of the same tokenizer may differ
+
+
+@dataclass(frozen=True, slots=True)
+class HeadBytes:
+    """Memory that a head takes, in bytes. borrowed: copies of the target's embedding and projection."""
+
+    weights: int
+    borrowed: int
+    kv_per_1000_tokens: int
+
+    def total(self, n_ctx: int) -> int:
+        return self.weights + self.borrowed + self.kv_per_1000_tokens * n_ctx // 1000
+
+
+def check_fit(
+    head: Head,
+    *,
+    n_embd: int,
+    n_vocab: int,
+    n_layer: int,
+    architecture: str,
+    layer_inputs: bool,
+) -> tuple[str, ...]:
+    """What to know about this pair; raises HeadError when the head cannot serve this target.
+
+    layer_inputs: whether the inputs of the target's layers can be read at all.
+    """
+    spec = head.spec
+    if spec.hidden_size != n_embd:
+        _fail(
+            head,
+            f"was made for a hidden size of {spec.hidden_size}, the target ({architecture}) has {n_embd}",
+        )
+    notes = _check_vocabulary(head, n_vocab)
+    if isinstance(spec, EagleSpec) and spec.family == "eagle3":
+        if not layer_inputs:
+            _fail(
+                head,
+                f"reads the inputs of layers, which this llama.cpp does not give for {architecture}",
+                "use an EAGLE-1/2 or Medusa head",
+            )
+        taps = taps_of(head, n_layer)
+        origin = "config.json" if spec.taps else "the usual ones, as config.json names none"
+        notes.append(f"reads the inputs of layers {', '.join(map(str, taps))} ({origin})")
+    return tuple(notes)
+
+
+def taps_of(head: Head, n_layer: int) -> tuple[int, ...]:
+    """The layers of a target of `n_layer` layers whose inputs the head reads; empty for post-norm rows."""
+    spec = head.spec
+    if isinstance(spec, MedusaSpec) or spec.family != "eagle3":
+        return ()
+    taps = spec.taps or default_taps(n_layer)
+    if len(taps) != spec.n_taps:
+        _fail(
+            head,
+            f"reads {spec.n_taps} layers, but config.json does not name them "
+            f"and the usual ones of {n_layer} layers are {', '.join(map(str, taps))}",
+            "add eagle_aux_hidden_state_layer_ids to config.json",
+        )
+    if taps[-1] >= n_layer:
+        _fail(head, f"reads the input of layer {taps[-1]}, the target has layers 0 to {n_layer - 1}")
+    return taps
+
+
+def head_bytes(
+    head: Head, *, n_embd: int, n_vocab: int, dtype: torch.dtype = torch.float32, tied: bool = False
+) -> HeadBytes:
+    """Memory with weights in `dtype`. tied: the target's embedding is its projection, one copy does."""
+    spec, size = head.spec, dtype.itemsize
+    own = {id(tensor): tensor for tensor in head.tensors.values()}.values()
+    weights = sum(t.numel() * (size if t.is_floating_point() else 8) for t in own)
+    if isinstance(spec, MedusaSpec):
+        return HeadBytes(weights, n_vocab * n_embd * size if spec.n_vocab is None else 0, 0)
+    n_borrowed = sum(name not in head.tensors for name in ("embedding.weight", "output.weight"))
+    borrowed = min(n_borrowed, 1) if tied else n_borrowed
+    kv = 2 * spec.n_layers * spec.n_kv_heads * spec.head_dim * size
+    return HeadBytes(weights, borrowed * n_vocab * n_embd * size, 1000 * kv)
+
+
+def _check_vocabulary(head: Head, n_vocab: int) -> list[str]:
+    notes: list[str] = []
+    ids = head.tensors.get("d2t", head.tensors.get("token_map"))
+    if ids is not None and int(ids.max()) >= n_vocab:
+        _fail(head, f"drafts token {int(ids.max())}, the target has {n_vocab} tokens")
+    projection = head.tensors.get("output.weight", head.tensors.get("outputs.0.weight"))
+    if projection is not None and ids is None:
+        notes += _compare(head, "projection", len(projection), n_vocab)
+    embedding = head.tensors.get("embedding.weight")
+    if embedding is not None:
+        notes += _compare(head, "embedding", len(embedding), n_vocab)
+    if projection is None and embedding is None and isinstance(head.spec, EagleSpec):
+        said = head.spec.n_vocab
+        if said != n_vocab:
+            notes.append(f"config.json says {said} tokens, the target has {n_vocab}; the target's are used")
+    return notes
+
+
+def _compare(head: Head, what: str, n_rows: int, n_vocab: int) -> list[str]:
+    if abs(n_rows - n_vocab) > _PADDING:
+        _fail(head, f"its {what} has {n_rows} rows, the target has {n_vocab} tokens")
+    if n_rows == n_vocab:
+        return []
+    return [f"its {what} has {n_rows} rows for {n_vocab} tokens of the target: taken for padding"]
+
+
+def _fail(head: Head, text: str, advice: str = "use a head that was made for this very model") -> NoReturn:
+    raise HeadError(f"{head.source}: {text}; {advice}")

@@ -1,0 +1,113 @@
+"""The `head` method: Medusa or EAGLE heads in PyTorch, loaded, checked against the target and made to draft.
+
+Knows which drafter serves which family. torch is imported here, and only when a head is used.
+"""
+
+from typing import TYPE_CHECKING
+
+from adapters.target import HiddenTaps
+from orchestrator.drafters.base import Drafter
+from orchestrator.drafters.eagle import EagleDrafter
+from orchestrator.drafters.medusa import MedusaDrafter
+from orchestrator.drafters.setup import Setup
+from orchestrator.errors import ConfigError
+
+if TYPE_CHECKING:
+    from heads.network import Network
+    from heads.spec import Head
+
+MAX_DRAFT = 6  # tokens, unless the user says otherwise; the planner asks for fewer where that is better
+
+
+def build(setup: Setup) -> Drafter:
+    """The drafter of `setup.head`; HeadError where it does not fit the target."""
+    if setup.head is None:
+        raise ConfigError(
+            "method='head' needs a head: give head='a-folder', head='owner/repo' or head='auto'"
+        )
+    try:
+        import torch
+    except ImportError as error:
+        raise ConfigError(
+            "heads run in PyTorch, which is not installed: pip install 'pilotfish[heads]'"
+        ) from error
+    from adapters.llama_hidden import tap_way
+    from heads.checkpoint import load_head
+    from heads.fit import check_fit
+    from heads.pairs import chosen_head
+    from heads.spec import EagleSpec
+
+    model = setup.target
+    head = load_head(chosen_head(setup.head, model.path), **setup.hub)
+    check_fit(
+        head,
+        n_embd=model.n_embd,
+        n_vocab=model.n_vocab,
+        n_layer=model.n_layer,
+        architecture=model.architecture,
+        layer_inputs=tap_way(model.architecture) != "none",
+    )
+    if setup.head_settings.head_threads is not None:
+        torch.set_num_threads(setup.head_settings.head_threads)
+    network = _network(setup, head)
+    return _eagle(setup, network, head) if isinstance(head.spec, EagleSpec) else _medusa(setup, network)
+
+
+def _network(setup: Setup, head: "Head") -> "Network":
+    import torch
+
+    from adapters.devices import devices
+    from heads.device import choose_device, choose_dtype
+    from heads.frequent import frequent_tokens
+    from heads.network import network_of
+    from heads.target_weights import TargetWeights
+
+    settings, model = setup.head_settings, setup.target
+    on_gpu = model.settings.n_gpu_layers != 0 and any(device.kind == "GPU" for device in devices())
+    device = choose_device(settings.head_device, on_gpu=on_gpu)
+    dtype = choose_dtype(settings.head_dtype, device)
+    wanted, n_vocab = settings.head_vocab, model.n_vocab
+    vocabulary = None if wanted is None else frequent_tokens(wanted, n_vocab)
+    borrowed = torch.bfloat16 if dtype == torch.int8 else dtype
+    weights = TargetWeights(model.path, borrowed, progress=setup.progress)
+    return network_of(head, weights, dtype, device, vocabulary=vocabulary, n_vocab=n_vocab)
+
+
+def _eagle(setup: Setup, network: "Network", head: "Head") -> EagleDrafter:
+    from heads.draft_state import DraftState
+    from heads.eagle import Eagle
+    from heads.fit import taps_of
+
+    assert isinstance(network, Eagle)
+    if setup.head_settings.tree != "auto":
+        raise ConfigError(
+            "tree= names a tree of Medusa heads; an EAGLE tree grows: use max_leaves, tree_depth"
+        )
+    layers = taps_of(head, setup.target.n_layer)
+    chosen = setup.head_settings.head_taps
+    if chosen and len(chosen) != len(layers):
+        raise ConfigError(f"head_taps names {len(chosen)} layers, this head reads {len(layers)}")
+    return EagleDrafter(
+        DraftState(network, setup.head_settings.head_window),
+        HiddenTaps(layers=chosen or layers) if layers else HiddenTaps(post_norm=True),
+        name=head.spec.family,
+        max_draft=setup.speculation.max_draft or MAX_DRAFT,
+        leaves=setup.speculation.max_leaves,
+        depth=setup.head_settings.tree_depth,
+        p_min=setup.speculation.draft_p_min,
+    )
+
+
+def _medusa(setup: Setup, network: "Network") -> MedusaDrafter:
+    from heads.medusa import Medusa
+    from heads.medusa_state import MedusaState
+    from heads.trees import named_tree
+
+    assert isinstance(network, Medusa)
+    tree = named_tree(setup.head_settings.tree)
+    return MedusaDrafter(
+        MedusaState(network),
+        max_draft=setup.speculation.max_draft or MAX_DRAFT,
+        leaves=setup.speculation.max_leaves,
+        tree=None if isinstance(tree, str) else tree,
+    )

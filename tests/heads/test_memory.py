@@ -1,0 +1,134 @@
+"""A head takes the memory that was foretold, and loading says how far it is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from heads.checkpoint import load_head
+from heads.fit import head_bytes
+from heads.network import network_of
+from heads.spec import EagleSpec
+from heads.target_weights import TargetWeights
+from tests.heads import layouts
+from tests.heads.layout_files import save
+from tests.heads.tiny_heads import talker, write_head
+from tests.tiny_gguf import N_VOCAB, TinyFactory
+
+# of the EAGLE-3 heads of models of 8 billion parameters
+LARGE = EagleSpec(
+    family="eagle3",
+    hidden_size=4096,
+    width=4096,
+    n_layers=1,
+    n_heads=32,
+    n_kv_heads=8,
+    head_dim=128,
+    intermediate_size=14336,
+    n_vocab=32000,
+    n_taps=3,
+)
+TARGET_VOCAB = 32768  # smaller than real ones: what is borrowed is a single matrix of that many rows
+N_CTX = 2048
+
+# growth of the peak in bytes: of loading a head, borrowing an embedding and reading a text of N_CTX tokens
+MEASURE = """
+import json, resource, sys
+import numpy as np
+import torch
+from heads.checkpoint import load_head
+from heads.draft_state import DraftState
+from heads.network import network_of
+
+folder, n_vocab, width, n_ctx, dtype = sys.argv[1], *map(int, sys.argv[2:5]), getattr(torch, sys.argv[5])
+torch.set_num_threads(1)
+(torch.zeros(64, 64, dtype=dtype) @ torch.zeros(64, 64, dtype=dtype)).sum()  # what PyTorch itself takes
+
+class Target:
+    output, embedding_scale = None, 1.0
+    @property
+    def embedding(self):
+        return torch.ones(n_vocab, width, dtype=dtype)
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+before = peak()
+network = network_of(load_head(folder), Target(), dtype)
+read = sum(int(t.view(torch.int8).flatten()[::4096].sum()) for t in network.canonical().values())
+loaded = peak()
+state = DraftState(network)
+for _ in range(n_ctx // 64):
+    state.read(np.zeros((64, 3 * width), np.float32), [1] * 64)
+state.open(1)
+print(json.dumps({"loaded": loaded - before, "read": peak() - before, "kv": state.n_bytes}))
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head of zeros, stored in bfloat16."""
+    w, i, n_kv = LARGE.width, LARGE.intermediate_size, LARGE.n_kv_heads * LARGE.head_dim
+    shapes = {"fc": (w, 3 * w), "output": (LARGE.n_vocab, w), "layers.0.q": (w, 2 * w), "layers.0.o": (w, w)}
+    shapes |= {"layers.0.k": (n_kv, 2 * w), "layers.0.v": (n_kv, 2 * w)}
+    shapes |= {"layers.0.gate": (i, w), "layers.0.up": (i, w), "layers.0.down": (w, i)}
+    norms = ("norm", "layers.0.input_norm", "layers.0.hidden_norm", "layers.0.post_norm")
+    made = {f"{name}.weight": torch.zeros(shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
+    made |= {f"{name}.weight": torch.ones(w, dtype=torch.bfloat16) for name in norms}
+    config, tensors = layouts.eagle3_plain(LARGE, made)
+    config |= {"vocab_size": TARGET_VOCAB, "draft_vocab_size": LARGE.n_vocab}
+    marks = torch.zeros(TARGET_VOCAB, dtype=torch.bool)
+    marks[: LARGE.n_vocab] = True
+    ids = {"d2t": torch.zeros(LARGE.n_vocab, dtype=torch.int64), "t2d": marks}
+    return save(tmp_path_factory.mktemp("large"), (config, tensors | ids))
+
+
+def measured(folder: Path, dtype: str) -> dict[str, int]:
+    arguments = [str(folder), str(TARGET_VOCAB), str(LARGE.width), str(N_CTX), dtype]
+    # through a shell: what a process inherits of its parent's peak would hide its own
+    command = ["/bin/sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", MEASURE, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def test_the_peak_of_a_head_for_8_billion_parameters_is_the_foretold_one(large: Path) -> None:
+    head = load_head(large)
+    foretold = head_bytes(head, n_embd=LARGE.hidden_size, n_vocab=TARGET_VOCAB, dtype=torch.bfloat16)
+    assert foretold.weights == sum(t.numel() * t.itemsize for t in head.tensors.values())
+    assert foretold.borrowed == 2 * TARGET_VOCAB * LARGE.width
+    found = measured(large, "bfloat16")
+    # matrices that are joined to one are copies: the file's pages count, too, until the system wants them back
+    joined = [f"layers.0.{name}.weight" for name in ("q", "k", "v", "gate", "up")]
+    pages = sum(head.tensors[name].numel() * head.tensors[name].itemsize for name in joined)
+    assert found["loaded"] <= 1.15 * foretold.total(0) + pages
+    assert found["read"] <= 1.15 * foretold.total(N_CTX) + pages
+    assert found["read"] > foretold.total(N_CTX)  # else it was not measured
+    assert found["kv"] <= 2 * foretold.kv_per_1000_tokens * N_CTX // 1000
+
+
+@pytest.mark.parametrize("kind", ["eagle-bias", "medusa-tied", "medusa"])
+def test_progress_is_told_of_what_is_borrowed(kind: str, tiny: TinyFactory, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    weights = TargetWeights(talker(tiny), progress=lambda done, total: told.append((done, total)))
+    network_of(load_head(write_head(kind, tmp_path)), weights)
+    n_matrices = {"eagle-bias": 2, "medusa-tied": 1, "medusa": 0}[kind]
+    assert told.count((N_VOCAB, N_VOCAB)) == n_matrices
+    assert all(0 < done <= total == N_VOCAB for done, total in told)
+
+
+def test_the_engine_tells_progress(tiny: TinyFactory, tmp_path: Path) -> None:
+    from orchestrator import Engine
+
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+
+    head = write_head("eagle-bias", tmp_path)
+    with Engine.load(talker(tiny), head=head, method="head", progress=progress, n_ctx=256) as engine:
+        assert told[-1] == (N_VOCAB, N_VOCAB)
+        assert engine.generate("the cat", max_tokens=5).stats.n_drafted > 0
