@@ -104,6 +104,9 @@ def _medusa(setup: Setup, network: "Network") -> MedusaDrafter:
     from heads.trees import named_tree
 
     assert isinstance(network, Medusa)
+    settings = setup.head_settings
+    if settings.head_vocab is not None or settings.head_taps or settings.head_window:
+        raise ConfigError("head_vocab, head_taps and head_window are for EAGLE heads; leave them out")
     tree = named_tree(setup.head_settings.tree)
     return MedusaDrafter(
         MedusaState(network),

@@ -32,7 +32,7 @@ LARGE = EagleSpec(
     n_taps=3,
 )
 TARGET_VOCAB = 32768  # smaller than real ones: what is borrowed is a single matrix of that many rows
-N_CTX = 2048
+N_CTX = 512
 
 # growth of the peak in bytes: of loading a head, borrowing an embedding and reading a text of N_CTX tokens
 MEASURE = """
@@ -101,13 +101,14 @@ def test_the_peak_of_a_head_for_8_billion_parameters_is_the_foretold_one(large: 
     assert foretold.weights == sum(t.numel() * t.itemsize for t in head.tensors.values())
     assert foretold.borrowed == 2 * TARGET_VOCAB * LARGE.width
     found = measured(large, "bfloat16")
-    # matrices that are joined to one are copies: the file's pages count, too, until the system wants them back
+    # joined matrices are copies: the file's pages count, too, until the system wants them back
     joined = [f"layers.0.{name}.weight" for name in ("q", "k", "v", "gate", "up")]
     pages = sum(head.tensors[name].numel() * head.tensors[name].itemsize for name in joined)
     assert found["loaded"] <= 1.15 * foretold.total(0) + pages
     assert found["read"] <= 1.15 * foretold.total(N_CTX) + pages
     assert found["read"] > foretold.total(N_CTX)  # else it was not measured
-    assert found["kv"] <= 2 * foretold.kv_per_1000_tokens * N_CTX // 1000
+    n_room = 2 * (N_CTX + 64)  # the cache doubles, and has room for a tree
+    assert found["kv"] <= foretold.kv_per_1000_tokens * n_room // 1000
 
 
 @pytest.mark.parametrize("kind", ["eagle-bias", "medusa-tied", "medusa"])
@@ -129,6 +130,7 @@ def test_the_engine_tells_progress(tiny: TinyFactory, tmp_path: Path) -> None:
         told.append((done, total))
 
     head = write_head("eagle-bias", tmp_path)
-    with Engine.load(talker(tiny), head=head, method="head", progress=progress, n_ctx=256) as engine:
+    target = talker(tiny)
+    with Engine.load(target, head=head, method="head", progress=progress, n_ctx=256, n_threads=1) as engine:
         assert told[-1] == (N_VOCAB, N_VOCAB)
         assert engine.generate("the cat", max_tokens=5).stats.n_drafted > 0

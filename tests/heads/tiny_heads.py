@@ -1,4 +1,4 @@
-"""Random heads for tiny GGUFs, in published layouts, and targets of few words that such heads guess at times.
+"""Random heads for tiny GGUFs, in published layouts, and targets of so few words that heads guess some right.
 
 Knows sizes and folders; layouts are in tests.heads.layouts.
 """

@@ -33,7 +33,7 @@ def load(tiny, tmp_path):
     return load_engine
 
 
-def assert_plain(engine, prompt, n=40, **options):
+def assert_plain(engine, prompt, n=32, **options):
     """The plain text, drafted for; what the speculative run said of itself."""
     plain = engine.generate(prompt, max_tokens=n, speculate=False, **options)
     result = engine.generate(prompt, max_tokens=n, **options)
@@ -116,12 +116,12 @@ def test_the_first_row_of_a_draft_is_the_plain_law(load, kind, shape):
 
 @SHAPES
 @pytest.mark.parametrize("rule", ["rejection", "block"])
-@pytest.mark.parametrize("kind", FEW)
+@pytest.mark.parametrize("kind", ["medusa", "eagle3-reduced"])
 def test_rejection_rules_take_chains_of_heads(load, kind, rule, shape):
     with load(kind, rule=rule, **shape) as engine:
         assert_plain(engine, engine.tokenizer.encode(PROMPT))
-        first, second = (engine.generate(PROMPT, max_tokens=40, **SAMPLED) for _ in range(2))
-        assert first.tokens == second.tokens and len(first.tokens) == 40
+        first, second = (engine.generate(PROMPT, max_tokens=24, **SAMPLED) for _ in range(2))
+        assert first.tokens == second.tokens and len(first.tokens) == 24
         assert first.stats.n_drafted > 0
 
 

@@ -122,3 +122,9 @@ def test_a_config_that_contradicts_its_tensors_is_believed_less(load, tmp_path):
     (folder / "config.json").write_text(json.dumps({**config, "medusa_num_heads": 5}))
     with load("medusa", head=folder, method="head", temperature=0.0) as engine:
         assert engine.generate(PROMPT, max_tokens=9).stats.n_drafted > 0
+
+
+@pytest.mark.parametrize("setting", [{"head_vocab": 9}, {"head_taps": (1, 2, 3)}, {"head_window": 4}])
+def test_settings_of_eagle_heads_are_refused_for_medusa(load, setting):
+    with pytest.raises(ConfigError, match="are for EAGLE heads; leave them out"):
+        load("medusa", method="head", **setting)
