@@ -6,7 +6,7 @@ risk no more than it has won and a little, and is out when it has lost too much.
 
 from dataclasses import dataclass
 
-_MARGIN = 1.02  # a plan must promise as much over plain decoding: estimates are noisy
+_MARGIN = 1.05  # a plan must promise as much over plain decoding: estimates are noisy, costs too
 _PER_LOSS = 0.1  # and so much more for each decode lost
 _SHARE = 0.01  # of the text so far that guessing may cost before it counts as lost
 _OUT = 4.0  # decodes lost after which guessing has to wait for the share to grow
