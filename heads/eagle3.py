@@ -34,14 +34,9 @@ class Eagle3(Eagle):
         norms = [tensors.get(f"fc_norms.{tap}.weight") for tap in range(spec.n_taps)]
         self.tap_norms = nn.ParameterList(nn.Parameter(norm) for norm in norms if norm is not None)
 
-    @property
-    def features_dtype(self) -> torch.dtype:
-        weight = self.fc.weight
-        return weight.dtype if weight.is_floating_point() else self.dtype
-
     def fuse(self, features: Tensor) -> Tensor:
         """`[n, n_taps * h]`, taps from low to high -> `[n, width]`."""
-        eps, x = self.spec.eps, features.to(self.features_dtype)
+        eps, x = self.spec.eps, features.to(self.fc.weight.dtype)
         if self.taps_norm is not None:
             x = normed(x, self.taps_norm, eps)
         if len(self.tap_norms):

@@ -4,6 +4,8 @@ A draft step reads every weight once, so that it is as fast as they are small. K
 they are for.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -49,9 +51,11 @@ def matrix(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     return made
 
 
-def to_int8(network: nn.Module) -> None:
-    """Round every matrix of `network` to 8 bits, in place."""
+def to_int8(network: nn.Module, keep: Collection[str] = ()) -> None:
+    """Round every matrix of `network` but those named in `keep` to 8 bits, in place."""
     for name, module in list(network.named_children()):
+        if name in keep:
+            continue
         if isinstance(module, nn.Linear):
             setattr(network, name, Int8Matrix(module.weight.detach(), module.bias))
         else:

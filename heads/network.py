@@ -55,7 +55,8 @@ def network_of(
             else _eagle(head, head.spec, target, dtype, device, vocabulary, n_vocab)
         )
         if in_8_bits:
-            to_int8(network)
+            # what meets the features is used once a round, and has large numbers beside small ones
+            to_int8(network, keep=("fc",))
     return network.eval().requires_grad_(False)
 
 
