@@ -30,5 +30,13 @@ May import `adapters`; nothing else of the project. torch comes with the extra `
     trees              shapes: which nodes to guess, given ranks or scores
     medusa_presets       the trees that Medusa publishes
 
+and back out of the house again:
+
+    export             a head's folder in the layouts that others read
+    export_layouts       names of tensors
+    export_config        numbers of config.json
+    export_gguf        llama.cpp's EAGLE-3 file
+    training           making new ones: a package of its own
+
 The drafters that use them are in `orchestrator.drafters`: head, medusa, eagle.
 """

@@ -8,10 +8,12 @@ import click
 from orchestrator.cli.bench import bench
 from orchestrator.cli.chat import chat
 from orchestrator.cli.demo import demo
+from orchestrator.cli.export import export
 from orchestrator.cli.generate import generate
 from orchestrator.cli.inspect import inspect
 from orchestrator.cli.program import Program, log_to_stderr
 from orchestrator.cli.quantize import quantize
+from orchestrator.cli.train import train
 from orchestrator.cli.tune import tune
 
 
@@ -27,7 +29,7 @@ def main(context: click.Context, verbose: bool) -> None:
     log_to_stderr(context, verbose)
 
 
-for command in (demo, generate, chat, inspect, quantize, tune, bench):
+for command in (demo, generate, chat, inspect, quantize, tune, bench, train, export):
     main.add_command(command)
 
 __all__ = ["main"]

@@ -1,0 +1,57 @@
+"""Batches out of a feature store: texts of about the same length together, in an order that a seed makes.
+
+Knows which texts are held out: a text's own key decides, so that it stays out however many texts come later.
+"""
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+
+import torch
+
+from heads.training.store import FeatureStore, Text
+from heads.training.unroll import Batch
+
+
+def is_held_out(key: str, share: float) -> bool:
+    """Whether the text of this key is for measuring only."""
+    return int.from_bytes(sha256(key.encode()).digest()[:4]) < share * 2**32
+
+
+def split(texts: Sequence[Text], share: float) -> tuple[list[Text], list[Text]]:
+    """(texts to learn from, texts held out)."""
+    held = [text for text in texts if is_held_out(text.key, share)]
+    return [text for text in texts if not is_held_out(text.key, share)], held
+
+
+def batched(texts: Sequence[Text], n_tokens: int, seed: int | None) -> list[list[Text]]:
+    """Groups of about `n_tokens` tokens, padding included; seed: of their order, None = by length."""
+    generator = torch.Generator().manual_seed(seed or 0)
+    # equal lengths side by side, but not always the same neighbours
+    jitter = torch.rand(len(texts), generator=generator) * 32 if seed is not None else torch.zeros(len(texts))
+    order = sorted(range(len(texts)), key=lambda i: texts[i].n + float(jitter[i]))
+    groups: list[list[Text]] = []
+    for i in order:
+        longest = max(text.n for text in [*groups[-1], texts[i]]) if groups else 0
+        if not groups or longest * (len(groups[-1]) + 1) > n_tokens:
+            groups.append([])
+        groups[-1].append(texts[i])
+    if seed is not None:
+        groups = [groups[i] for i in torch.randperm(len(groups), generator=generator).tolist()]
+    return groups
+
+
+def load(store: FeatureStore, texts: Sequence[Text]) -> Batch:
+    """The texts' tokens and rows, padded at their ends with what does not count."""
+    longest = max(text.n for text in texts)
+    tokens = torch.zeros(len(texts), longest, dtype=torch.int64)
+    rows = torch.zeros(len(texts), longest, store.n_features + store.n_last, dtype=torch.bfloat16)
+    counts = torch.zeros(len(texts), longest, dtype=torch.bool)
+    for place, text in enumerate(texts):
+        tokens[place, : text.n], rows[place, : text.n] = store.read(text)
+        counts[place, text.n_prompt : text.n] = True
+    return Batch(tokens, rows[..., : store.n_features], rows[..., store.n_features :], counts)
+
+
+def in_batches(store: FeatureStore, groups: Sequence[Sequence[Text]]) -> Iterator[Batch]:
+    for group in groups:
+        yield load(store, group)

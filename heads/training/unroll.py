@@ -1,0 +1,122 @@
+"""Training-time test (EAGLE-3, Li et al. 2025): the head goes on from its own output, as it will when it
+drafts.
+
+Step 0 sees the target's features; step j sees its own output of step j - 1, one token further on. A row of
+step j attends to the true features up to its own place, and to its own earlier steps. Knows batches of texts;
+nothing of files, of optimizers, or of where features come from.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from heads.eagle import Eagle
+from heads.layer import Layer
+from heads.rope import RotaryTable
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B texts of at most T tokens, padded at their ends.
+
+    tokens `[B, T]`; features `[B, T, F]` of each token; last `[B, T, h]`: the target's post-norm rows, from
+    which its own next-token law follows; counts `[B, T]`: whether the token is one that the target wrote.
+    """
+
+    tokens: Tensor
+    features: Tensor
+    last: Tensor
+    counts: Tensor
+
+
+def outputs(network: Eagle, batch: Batch, n_steps: int, rope: RotaryTable) -> Iterator[Tensor]:
+    """The head's rows `[B, T - 1 - n_steps, width]` of each step: row t of step j guesses token t + 2 + j."""
+    n = batch.tokens.shape[1] - 1 - n_steps
+    layer = cast(Layer, network.layers[0])
+    g = network.fuse(batch.features[:, :n])
+    first: tuple[Tensor, Tensor] | None = None
+    own: list[tuple[Tensor, Tensor]] = []
+    for step in range(n_steps):
+        e = network.embed(batch.tokens[:, 1 + step : 1 + step + n])
+        residual, x = network.enter(e, g)
+        cos, sin = rope.rows(slice(step, step + n), n + n_steps)
+        queries, keys, values = _projected(layer, x, cos, sin)
+        if first is None:
+            first = keys, values
+        else:
+            own.append((keys, values))
+        mixed = _attended(queries, first, own, layer.head_dim**-0.5)
+        r = residual + layer.o(mixed)
+        out = r + layer.mlp(r)
+        yield out
+        g = network.feedback(out)
+
+
+def _projected(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(queries, keys, values), `[B, heads, T, head_dim]` each; keys and values repeated for each query
+    head."""
+    n_texts, n = x.shape[:2]
+    cos, sin = cos.repeat(n_texts, 1), sin.repeat(n_texts, 1)
+    parts = layer.project(x.reshape(n_texts * n, -1), cos, sin)
+    queries, keys, values = (part.view(n_texts, n, -1, layer.head_dim).transpose(1, 2) for part in parts)
+    group = layer.n_heads // layer.n_kv
+    return queries, keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
+
+
+def _attended(
+    queries: Tensor, first: tuple[Tensor, Tensor], own: list[tuple[Tensor, Tensor]], scale: float
+) -> Tensor:
+    """`[B, T, n_heads * head_dim]`: causal over the first step's keys, and each row over its own later
+    ones."""
+    n = queries.shape[2]
+    future = torch.ones(n, n, dtype=torch.bool, device=queries.device).triu(1)
+    scores = [(queries @ first[0].transpose(-1, -2)).masked_fill(future, float("-inf"))]
+    scores += [(queries * keys).sum(-1, keepdim=True) for keys, _ in own]
+    weights = torch.softmax(torch.cat(scores, dim=-1).float() * scale, dim=-1).to(queries.dtype)
+    mixed = weights[..., :n] @ first[1]
+    for place, (_, values) in enumerate(own, start=n):
+        mixed = mixed + weights[..., place : place + 1] * values
+    return mixed.transpose(1, 2).flatten(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Sums over the rows that count, by step `[n_steps]`. loss: cross-entropy against the target's law, over
+    `n_learned` rows. right: how often this guess and all before it were what the target said, of `n_rows`."""
+
+    loss: Tensor
+    right: Tensor
+    n_learned: Tensor
+    n_rows: Tensor
+
+
+def losses(
+    network: Eagle, batch: Batch, n_steps: int, rope: RotaryTable, target_output: Tensor, places: Tensor
+) -> Losses:
+    """How far the head's guesses are from the target's own law on the draft vocabulary.
+
+    target_output `[Vd, h]`: the target's projection, of the draft vocabulary's rows. places `[V]`: the row
+    of each token of the target in it, -1 outside: nothing is learned where the target said such a token.
+    """
+    n = batch.tokens.shape[1] - 1 - n_steps
+    loss, rights, learned, counts = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
+    alive: Tensor | None = None
+    for step, out in enumerate(outputs(network, batch, n_steps, rope)):
+        said = slice(2 + step, 2 + step + n)  # the token that is guessed
+        wanted, counted = places[batch.tokens[:, said]], batch.counts[:, said]
+        rows = counted & (wanted >= 0)
+        logits = network.logits(out[rows]).float()
+        with torch.no_grad():
+            before = batch.last[:, 1 + step : 1 + step + n][rows]
+            law = torch.softmax((before @ target_output.T).float(), dim=-1)
+        loss.append(-(law * torch.log_softmax(logits, dim=-1)).sum())
+        right = torch.zeros_like(rows)
+        right[rows] = logits.argmax(-1) == wanted[rows]
+        alive = right if alive is None else alive & right
+        rights.append((alive & counted).sum())
+        learned.append(rows.sum())
+        counts.append(counted.sum())
+    return Losses(*(torch.stack(sums) for sums in (loss, rights, learned, counts)))

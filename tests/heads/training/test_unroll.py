@@ -1,0 +1,104 @@
+"""Claims about training-time test: what is trained is what will be drafted, step by step."""
+
+import numpy as np
+import pytest
+import torch
+
+from heads.draft_state import DraftState
+from heads.network import network_of
+from heads.rope import RotaryTable
+from heads.spec import Head
+from heads.training.unroll import Batch, losses, outputs
+from tests.heads.random_heads import N_VOCAB, random_eagle
+
+
+def network(seed=0, **options):
+    spec, tensors = random_eagle(np.random.default_rng(seed), **options)
+    head = Head(spec, {name: torch.from_numpy(value) for name, value in tensors.items()}, "random")
+    return network_of(head, None)
+
+
+def made():
+    return network(own_embedding=True)
+
+
+def batch(net, n_texts=2, n=9, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    n_rows = len(net.embeddings)
+    n_features = net.spec.n_taps * net.spec.hidden_size
+    return Batch(
+        torch.randint(n_rows, (n_texts, n), generator=generator),
+        torch.randn(n_texts, n, n_features, generator=generator),
+        torch.randn(n_texts, n, net.spec.hidden_size, generator=generator),
+        torch.ones(n_texts, n, dtype=torch.bool),
+    )
+
+
+def table(net):
+    return RotaryTable(net.spec.rope, net.spec.head_dim, torch.float32, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_each_step_says_what_drafting_would_say_there(n_steps):
+    net = made()
+    given = batch(net)
+    with torch.no_grad():
+        steps = [net.logits(out) for out in outputs(net, given, n_steps, table(net))]
+    n = given.tokens.shape[1] - 1 - n_steps
+    for text in range(2):
+        for t in range(n):
+            state = DraftState(net)
+            state.read(given.features[text, : t + 1].numpy(), given.tokens[text, 1 : t + 2].tolist())
+            out = state._out
+            for step in range(n_steps):
+                expected = net.logits(out)[0]
+                assert steps[step][text, t].numpy() == pytest.approx(expected.numpy(), abs=1e-4)
+                if step + 1 < n_steps:
+                    out = grown(state, step, int(given.tokens[text, t + 2 + step]))
+
+
+def grown(state, step, token):
+    """The head's row after one more token of a chain."""
+    if step == 0:
+        state.open(1)
+    rows = []
+    forward = state.network.forward
+    state.network.forward = lambda *args: rows.append(forward(*args)) or rows[-1]
+    try:
+        state.grow([step - 1], [token], 1)
+    finally:
+        del state.network.forward
+    return rows[0]
+
+
+def test_the_loss_is_least_where_the_head_says_what_the_target_says():
+    net = made()
+    given = batch(net)
+    n_draft = net.output.weight.shape[0]
+    places = torch.arange(N_VOCAB) % n_draft
+    projection = torch.randn(n_draft, net.spec.hidden_size)
+    found = losses(net, given, 2, table(net), projection, places)
+    law = torch.softmax(given.last[:, 1:7] @ projection.T, dim=-1)
+    entropy = -(law * law.log()).sum()
+    assert found.loss[0] > entropy
+    assert found.n_rows.tolist() == [12, 12] and found.n_learned.tolist() == [12, 12]
+    assert 0 <= found.right[1] <= found.right[0] <= 12
+
+
+def test_tokens_outside_the_draft_vocabulary_teach_nothing_and_are_never_right():
+    net = made()
+    given = batch(net)
+    places = torch.full((N_VOCAB,), -1)
+    projection = torch.randn(net.output.weight.shape[0], net.spec.hidden_size)
+    found = losses(net, given, 2, table(net), projection, places)
+    assert found.n_learned.tolist() == [0, 0] and found.right.tolist() == [0, 0]
+    assert found.loss.tolist() == [0, 0] and found.n_rows.tolist() == [12, 12]
+
+
+def test_padding_and_prompts_do_not_count():
+    net = made()
+    given = batch(net)
+    given.counts[0] = False
+    places = torch.zeros(N_VOCAB, dtype=torch.int64)
+    projection = torch.randn(net.output.weight.shape[0], net.spec.hidden_size)
+    assert losses(net, given, 2, table(net), projection, places).n_rows.tolist() == [6, 6]
