@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import linear, silu
 
 from heads.matrix import matrix
 from heads.spec import MedusaSpec
@@ -54,6 +54,14 @@ class Medusa(nn.Module):
             rows: Tensor = self.outputs[0](x)
             return rows
         return torch.stack([output(one) for one, output in zip(x, self.outputs, strict=True)])
+
+    def guess(self, index: int, hidden: Tensor) -> Tensor:
+        """One head alone: `[n, h]` -> `[n, n_vocab]`."""
+        x = hidden
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            x = x + silu(linear(x, weight[index], bias[index]))
+        rows: Tensor = self.outputs[min(index, len(self.outputs) - 1)](x)
+        return rows
 
     def canonical(self) -> dict[str, Tensor]:
         """The tensors that make these heads, by canonical names."""

@@ -7,7 +7,8 @@ May import `adapters` and `heads`; nothing else of the project. The way of the d
     gather             its hidden rows while it reads its answers once more
     store                those rows on disk
     batches            texts of like length together; which ones are held out
-    warm_start         the head before training: the target's own last layer, and the tokens it may draft
+    beginning          how each family begins
+    warm_start           EAGLE heads before training: the target's own last layer, and the tokens it may draft
     unroll             training-time test: several guesses in a row, each against the target's own law
     objective          what is learned, by family
     trainer            epochs, schedule, checkpoints, and what is held out as the judge

@@ -14,13 +14,21 @@ from heads.training.unroll import Batch
 
 def is_held_out(key: str, share: float) -> bool:
     """Whether the text of this key is for measuring only."""
-    return int.from_bytes(sha256(key.encode()).digest()[:4]) < share * 2**32
+    return _place(key) < share
+
+
+def _place(key: str) -> float:
+    """A number between 0 and 1 that the key makes."""
+    return int.from_bytes(sha256(key.encode()).digest()[:4]) / 2**32
 
 
 def split(texts: Sequence[Text], share: float) -> tuple[list[Text], list[Text]]:
-    """(texts to learn from, texts held out)."""
+    """(texts to learn from, texts held out); of very few texts one is held out whatever the share."""
     held = [text for text in texts if is_held_out(text.key, share)]
-    return [text for text in texts if not is_held_out(text.key, share)], held
+    if not held and texts:
+        held = [min(texts, key=lambda text: _place(text.key))]
+    out = {text.key for text in held}
+    return [text for text in texts if text.key not in out], held
 
 
 def batched(texts: Sequence[Text], n_tokens: int, seed: int | None) -> list[list[Text]]:

@@ -6,9 +6,10 @@ the order of things; how each is done is in the other files here.
 
 import contextlib
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,16 @@ from adapters.llama_lib import version
 from adapters.llama_model import LlamaModel
 from adapters.settings import require
 from adapters.tokenizer import Tokenizer
-from heads.eagle import Eagle
 from heads.export import write_head
-from heads.network import network_of
-from heads.spec import EagleSpec, Head, default_taps
-from heads.target_weights import TargetWeights
+from heads.spec import Family, Head, default_taps
 from heads.training.answers import Answer, AnswerFile, key_of
 from heads.training.batches import split
+from heads.training.beginning import begin
 from heads.training.gather import gather
-from heads.training.objective import Eagle3Objective
-from heads.training.prompts import Draws
+from heads.training.prompts import Draws, read_prompts, self_prompts
 from heads.training.store import FeatureStore
 from heads.training.trainer import Progress, Trainer, TrainSettings
-from heads.training.warm_start import draft_vocabulary, warm_head
+from heads.training.warm_start import draft_vocabulary
 
 Tell = Callable[[str], None]
 
@@ -46,12 +44,13 @@ def _silent(_text: str) -> None:
 class Recipe:
     """What to make and of what.
 
-    n_answers: prompts to be answered at most, 0 = all. answer_tokens: the longest answer; temperature: of the
-    answers, 0 = greedy. max_length: tokens of prompt and answer that are learned from. draft_vocab: tokens
-    that the head may draft. taps: layers whose inputs it reads, () = the usual ones. disk_gb: for features.
-    n_parallel: answers at once.
+    family: eagle3, eagle or medusa. n_answers: prompts to be answered at most, 0 = all. answer_tokens: the
+    longest answer; temperature: of the answers, 0 = greedy. max_length: tokens of prompt and answer that are
+    learned from. draft_vocab: tokens that the head may draft. taps: layers whose inputs it reads, () = the
+    usual ones. disk_gb: for features. n_parallel: answers at once.
     """
 
+    family: Family = "eagle3"
     n_answers: int = 0
     answer_tokens: int = 256
     temperature: float = 0.0
@@ -85,8 +84,33 @@ class Workshop:
         self.target, self.folder, self.recipe = target, folder, recipe
         self._tell, self._should_stop = tell, should_stop
         facts = read_gguf(target)
-        self.taps = recipe.taps or default_taps(facts.n_layer)
+        self.taps = (recipe.taps or default_taps(facts.n_layer)) if recipe.family == "eagle3" else ()
         self._facts = facts
+
+    # -- 0: prompts --------------------------------------------------------------------------------
+
+    def own_prompts(self, model: LlamaModel) -> list[str]:
+        """As many user turns as are to be answered, which the target writes itself: for those without data.
+
+        They are written once, so that a run that goes on asks the same.
+        """
+        path = self.folder / "prompts.jsonl"
+        if not path.exists():
+            require(self.recipe.n_answers > 0, "say how many prompts the model is to write: --prompts N")
+            tokenizer = Tokenizer(model)
+            template = ChatTemplate.of(model, tokenizer)
+            with contextlib.closing(
+                Crowd(model, n_parallel=self.recipe.n_parallel, n_ctx_each=self.recipe.max_length)
+            ) as crowd:
+                found = list(
+                    self_prompts(crowd, tokenizer, template, self.recipe.n_answers, seed=self.recipe.seed)
+                )
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in found), "utf-8")
+            partial.replace(path)
+            self._tell(f"the model has written {len(found)} prompts")
+        return list(read_prompts(path))
 
     # -- 1: answers --------------------------------------------------------------------------------
 
@@ -161,28 +185,25 @@ class Workshop:
 
     # -- 3: training -------------------------------------------------------------------------------
 
-    def train(self, store: FeatureStore, *, dtype: torch.dtype = torch.float32) -> tuple[Head, Progress]:
+    def train(self, store: FeatureStore) -> tuple[Head, Progress]:
         """Train to the end, or go on; the best head so far and how far it came."""
-        start = warm_head(self.target, self.taps, self._vocabulary(store))
-        weights = TargetWeights(self.target)
-        network = network_of(start, weights).train()
-        assert isinstance(network, Eagle) and isinstance(start.spec, EagleSpec)
-        for parameter in network.parameters():
-            parameter.requires_grad_(True)
-        objective = Eagle3Objective(network, weights.output.to(torch.bfloat16), self.recipe.train.n_steps)
+        start = begin(
+            self.recipe.family, self.target, self.taps, self._vocabulary(store), self.recipe.train.n_steps
+        )
         torch.manual_seed(self.recipe.seed)
-        trainer = Trainer(objective, store, self.folder / "run", self.recipe.train, self._tell_line)
+        trainer = Trainer(start.objective, store, self.folder / "run", self.recipe.train, self._tell_line)
         progress = trainer.run(self._should_stop)
         best = torch.load(self.folder / "run" / "best.pt", weights_only=True)
-        network.load_state_dict(best["network"])
-        tensors = {name: tensor.detach() for name, tensor in network.canonical().items()}
-        return replace(start, tensors=tensors | {"d2t": start.tensors["d2t"]}), progress
+        start.network.load_state_dict(best["network"])
+        return start.trained(), progress
 
     def _vocabulary(self, store: FeatureStore) -> torch.Tensor:
         """The most frequent tokens of the answers that teach; what is held out has no say."""
         learned = {text.key for text in split(store.texts, self.recipe.train.held_out)[0]}
         answers = (tokens[text.n_prompt :].tolist() for text, tokens in store.tokens() if text.key in learned)
-        return draft_vocabulary(answers, self.recipe.draft_vocab)
+        ids = draft_vocabulary(answers, self.recipe.draft_vocab)
+        require(len(ids) > 0, f"{len(store)} answers are too few to learn from; give more prompts")
+        return ids
 
     def _tell_line(self, line: dict[str, Any]) -> None:
         if "tau" in line:

@@ -86,6 +86,8 @@ class Trainer:
             bool(self._train) and bool(self._held),
             f"{len(store)} texts are too few to learn from and to measure with; give more prompts",
         )
+        for module in objective.frozen:
+            module.requires_grad_(False)
         self._parameters = [p for p in objective.network.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay

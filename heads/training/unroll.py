@@ -6,12 +6,13 @@ step j attends to the true features up to its own place, and to its own earlier 
 nothing of files, of optimizers, or of where features come from.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
 
 from heads.eagle import Eagle
 from heads.layer import Layer
@@ -93,25 +94,46 @@ class Losses:
     n_rows: Tensor
 
 
-def losses(
-    network: Eagle, batch: Batch, n_steps: int, rope: RotaryTable, target_output: Tensor, places: Tensor
-) -> Losses:
-    """How far the head's guesses are from the target's own law on the draft vocabulary.
+@dataclass(frozen=True, slots=True)
+class Aims:
+    """What a head shall say. output `[Vd, h]`: the target's projection, of the draft vocabulary's rows.
+    places `[V]`: the row of each token of the target in it, -1 outside: nothing is learned where the target
+    said such a token."""
 
-    target_output `[Vd, h]`: the target's projection, of the draft vocabulary's rows. places `[V]`: the row
-    of each token of the target in it, -1 outside: nothing is learned where the target said such a token.
-    """
+    output: Tensor
+    places: Tensor
+
+
+def losses(
+    network: Eagle, batch: Batch, n_steps: int, rope: RotaryTable, aims: Aims, likeness: float = 0.0
+) -> Losses:
+    """How far an EAGLE head's guesses are from the target's own law on the draft vocabulary; and, `likeness`
+    times, its rows from the target's next post-norm rows (EAGLE-1: then laws count a tenth)."""
+    steps = list(outputs(network, batch, n_steps, rope))
+    found = judged(batch, n_steps, aims, lambda step, rows: network.logits(steps[step][rows]))
+    if not likeness:
+        return found
+    n, far = steps[0].shape[1], list[Tensor]()
+    for step, out in enumerate(steps):
+        rows = batch.counts[:, 2 + step : 2 + step + n]
+        wanted = batch.last[:, 1 + step : 1 + step + n][rows].float()
+        far.append(smooth_l1_loss(out[rows].float(), wanted, reduction="none").mean(-1).sum())
+    return replace(found, loss=0.1 * found.loss + likeness * torch.stack(far))
+
+
+def judged(batch: Batch, n_steps: int, aims: Aims, guess: Callable[[int, Tensor], Tensor]) -> Losses:
+    """guess(step, rows `[B, T - 1 - n_steps]` bool) -> logits of these rows at that step, `[n, Vd]`."""
     n = batch.tokens.shape[1] - 1 - n_steps
     loss, rights, learned, counts = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
     alive: Tensor | None = None
-    for step, out in enumerate(outputs(network, batch, n_steps, rope)):
+    for step in range(n_steps):
         said = slice(2 + step, 2 + step + n)  # the token that is guessed
-        wanted, counted = places[batch.tokens[:, said]], batch.counts[:, said]
+        wanted, counted = aims.places[batch.tokens[:, said]], batch.counts[:, said]
         rows = counted & (wanted >= 0)
-        logits = network.logits(out[rows]).float()
+        logits = guess(step, rows).float()
         with torch.no_grad():
-            before = batch.last[:, 1 + step : 1 + step + n][rows]
-            law = torch.softmax((before @ target_output.T).float(), dim=-1)
+            before = batch.last[:, 1 + step : 1 + step + n][rows].to(aims.output.dtype)
+            law = torch.softmax((before @ aims.output.T).float(), dim=-1)
         loss.append(-(law * torch.log_softmax(logits, dim=-1)).sum())
         right = torch.zeros_like(rows)
         right[rows] = logits.argmax(-1) == wanted[rows]

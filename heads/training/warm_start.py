@@ -14,7 +14,7 @@ from torch import Tensor
 from adapters.errors import UnsupportedModel
 from adapters.gguf_header import Header, read_headers
 from adapters.gguf_weights import find_weights
-from heads.spec import EagleSpec, Head, Rope
+from heads.spec import EagleSpec, Family, Head, Rope
 from heads.target_weights import TargetWeights
 
 # llama.cpp stores the rows of these architectures' q and k in pairs, for its interleaved rotary positions
@@ -37,56 +37,79 @@ def draft_vocabulary(answers: Iterable[Sequence[int]], n: int) -> Tensor:
 
 
 def warm_head(path: Path, taps: tuple[int, ...], d2t: Tensor) -> Head:
-    """The head before training, float32. d2t: the target's ids that it may draft."""
-    headers, weights = read_headers(path), TargetWeights(path)
-    architecture, fields = weights.architecture, headers[0].fields
-
-    def number(key: str) -> float:
-        value = fields.get(f"{architecture}.{key}")
-        if not isinstance(value, int | float):
-            raise UnsupportedModel(
-                f"{path}: {architecture}.{key} is {value!r}; no head can be made for it yet"
-            )
-        return float(value)
-
-    n_layer, n_heads = int(number("block_count")), int(number("attention.head_count"))
-    parts = _last_layer(headers, n_layer - 1, path)
-    h, n_query = parts["o.weight"].shape
-    head_dim = n_query // n_heads
-    n_kv = len(parts["k.weight"]) // head_dim
-    if architecture in _INTERLEAVED:
-        parts["q.weight"] = _apart(parts["q.weight"], n_heads)
-        parts["k.weight"] = _apart(parts["k.weight"], n_kv)
-    layer = {f"layers.0.{name}": tensor for name, tensor in parts.items()}
+    """An EAGLE-3 head before training, float32. d2t: the target's ids that it may draft."""
+    begun = _Begun(path)
+    h, layer = begun.h, begun.layer
     for name in ("q", "k", "v"):  # the embedding's half begins silent
-        silent = torch.zeros_like(parts[f"{name}.weight"])
-        layer[f"layers.0.{name}.weight"] = torch.cat([silent, parts[f"{name}.weight"]], dim=1)
-    spec = EagleSpec(
-        family="eagle3",
-        hidden_size=h,
-        width=h,
-        n_layers=1,
-        n_heads=n_heads,
-        n_kv_heads=n_kv,
-        head_dim=head_dim,
-        intermediate_size=len(parts["up.weight"]),
-        n_vocab=len(d2t),
-        rope=Rope(float(fields.get(f"{architecture}.rope.freq_base", 10000.0))),
-        eps=weights.eps,
-        n_taps=len(taps),
-        taps=taps,
-    )
+        silent = torch.zeros_like(layer[f"layers.0.{name}.weight"])
+        layer[f"layers.0.{name}.weight"] = torch.cat([silent, layer[f"layers.0.{name}.weight"]], dim=1)
     fuse = torch.zeros(h, len(taps) * h)
     fuse[:, -h:] = torch.eye(h)  # the highest tap is nearest to the end
     tensors = {
         **layer,
         "fc.weight": fuse,
         "layers.0.input_norm.weight": torch.ones(h),
-        "norm.weight": weights.final_norm.clone(),
-        "output.weight": weights.output[d2t].clone(),
+        "norm.weight": begun.weights.final_norm.clone(),
+        "output.weight": begun.weights.output[d2t].clone(),
         "d2t": d2t,
     }
+    spec = begun.spec("eagle3", n_vocab=len(d2t), n_taps=len(taps), taps=taps)
     return Head(spec, tensors, str(path), ("begun as the target's last layer",))
+
+
+def warm_eagle(path: Path) -> Head:
+    """An EAGLE-1 head before training, float32: it passes the feature on, by the target's last layer with its
+    two ways out closed."""
+    begun = _Begun(path)
+    layer = {name: tensor for name, tensor in begun.layer.items() if "_norm" not in name or "post" in name}
+    for name in ("o", "down"):
+        layer[f"layers.0.{name}.weight"] = torch.zeros_like(layer[f"layers.0.{name}.weight"])
+    passed_on = torch.cat([torch.zeros(begun.h, begun.h), torch.eye(begun.h)], dim=1)
+    spec = begun.spec("eagle", n_vocab=len(begun.weights.embedding))
+    return Head(spec, {**layer, "fc.weight": passed_on}, str(path))
+
+
+class _Begun:
+    """The target's last layer, and the sizes that follow from it."""
+
+    def __init__(self, path: Path) -> None:
+        headers = read_headers(path)
+        self._path, self.weights, self._fields = path, TargetWeights(path), headers[0].fields
+        architecture = self.weights.architecture
+        parts = _last_layer(headers, int(self._number("block_count")) - 1, path)
+        self.n_heads = int(self._number("attention.head_count"))
+        self.h, n_query = parts["o.weight"].shape
+        self.head_dim = n_query // self.n_heads
+        self.n_kv = len(parts["k.weight"]) // self.head_dim
+        self.n_mlp = len(parts["up.weight"])
+        if architecture in _INTERLEAVED:
+            parts["q.weight"] = _apart(parts["q.weight"], self.n_heads)
+            parts["k.weight"] = _apart(parts["k.weight"], self.n_kv)
+        self.layer = {f"layers.0.{name}": tensor for name, tensor in parts.items()}
+
+    def _number(self, key: str, default: float | None = None) -> float:
+        name = f"{self.weights.architecture}.{key}"
+        value = self._fields.get(name, default)
+        if not isinstance(value, int | float):
+            raise UnsupportedModel(f"{self._path}: {name} is {value!r}; no head can be made for it yet")
+        return float(value)
+
+    def spec(self, family: Family, *, n_vocab: int, n_taps: int = 1, taps: tuple[int, ...] = ()) -> EagleSpec:
+        return EagleSpec(
+            family=family,
+            hidden_size=self.h,
+            width=self.h,
+            n_layers=1,
+            n_heads=self.n_heads,
+            n_kv_heads=self.n_kv,
+            head_dim=self.head_dim,
+            intermediate_size=self.n_mlp,
+            n_vocab=n_vocab,
+            rope=Rope(self._number("rope.freq_base", 10000.0)),
+            eps=self.weights.eps,
+            n_taps=n_taps,
+            taps=taps,
+        )
 
 
 def _last_layer(headers: list[Header], layer: int, path: Path) -> dict[str, Tensor]:

@@ -27,13 +27,13 @@ _EVALUATED = 16  # held-out prompts that the real decoder answers
 
 
 @click.command()
-@click.argument("family", type=click.Choice(["eagle3"]))
+@click.argument("family", type=click.Choice(["eagle3", "eagle", "medusa"]))
 @click.option("--target", required=True, metavar="MODEL", help="The GGUF that the head is to draft for.")
 @click.option(
     "--data",
-    required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='Prompts: lines of text, or JSON lines with "prompt", "turns" or "messages"; .gz too.',
+    help='Prompts: lines of text, or JSON lines with "prompt", "turns" or "messages"; .gz too. Without it '
+    "the model writes --prompts N itself.",
 )
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder; the head comes into out/head."
@@ -50,7 +50,13 @@ _EVALUATED = 16  # held-out prompts that the real decoder answers
 @click.option("--minutes", default=0.0, show_default=True, help="End training after so long; 0 = never.")
 @click.option("--lr", default=3e-4, show_default=True, help="Highest learning rate.")
 @click.option("--batch-tokens", default=4096, show_default=True, help="Tokens of one step.")
-@click.option("--steps", "n_steps", default=4, show_default=True, help="Guesses in a row that are trained.")
+@click.option(
+    "--steps",
+    "n_steps",
+    default=4,
+    show_default=True,
+    help="Guesses in a row that are trained; Medusa's heads.",
+)
 @click.option(
     "--bf16/--fp32", "bfloat16", default=False, help="Multiply in bfloat16, where the CPU is fast at it."
 )
@@ -61,7 +67,7 @@ _EVALUATED = 16  # held-out prompts that the real decoder answers
 def train(
     family: str,
     target: str,
-    data: Path,
+    data: Path | None,
     out: Path,
     dry_run: bool,
     as_json: bool,
@@ -78,17 +84,22 @@ def train(
     from adapters.llama_model import LlamaModel
     from heads.training.prompts import read_prompts
 
-    recipe = _recipe(options)
+    recipe = _recipe({"family": family, **options})
+    if data is None and (dry_run or not recipe.n_answers):
+        raise click.UsageError(
+            "without --data the model writes --prompts N itself, and there is no --dry-run"
+        )
     path = find_model(target, revision, offline)
-    prompts = list(itertools.islice(read_prompts(data), recipe.n_answers or None))
-    if not prompts:
+    prompts = [] if data is None else list(itertools.islice(read_prompts(data), recipe.n_answers or None))
+    if data is not None and not prompts:
         raise ConfigError(f"{data} holds no prompt")
     model = LlamaModel(path)
     try:
         if dry_run:
             _dry_run(path, model, prompts, recipe, as_json)
         else:
-            _train(path, model, prompts, recipe, out, str(data.name), as_json)
+            source = "prompts that the target wrote" if data is None else data.name
+            _train(path, model, prompts, recipe, out, source, as_json)
     finally:
         model.close()
 
@@ -146,7 +157,8 @@ def _train(
 
     with _ctrl_c_noted() as stopped:
         shop = Workshop(path, out, recipe, tell=note, should_stop=stopped.is_set)
-        note(f"{shop.answer(model, prompts)} prompts are answered")
+        asked = prompts or shop.own_prompts(model)
+        note(f"{shop.answer(model, asked)} prompts are answered")
         store = shop.features()
         shop.gather(model, store)
         note(f"{store.n_tokens:,} tokens of {len(store)} answers to learn from")

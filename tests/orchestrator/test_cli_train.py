@@ -5,6 +5,7 @@ import json
 import pytest
 
 from heads.checkpoint import load_head
+from heads.training import recipe
 from orchestrator import Engine
 from tests.cli_program import run
 
@@ -71,3 +72,31 @@ def test_wrong_data_and_targets_are_one_line(command, tmp_path, tiny):
     arguments.remove(str(tiny("llama", n_layer=8)))
     done = run(*arguments, "--out", tmp_path / "p", code=1)
     assert done.stderr.splitlines()[-1].startswith("pilotfish: ") and "mamba" in done.stderr
+
+
+def test_without_data_the_model_asks_itself(command, tmp_path, monkeypatch):
+    asked = [f"what of {n} and the cat" for n in range(20)]
+    monkeypatch.setattr(recipe, "self_prompts", lambda *_args, **_options: iter(asked))
+    own = [*command[: command.index("--data")], *command[command.index("--data") + 2 :]]
+    run(*own, "--out", tmp_path / "own", "--prompts", "20", "--json")
+    provenance = json.loads((tmp_path / "own" / "head" / "provenance.json").read_text())
+    assert provenance["data"] == "prompts that the target wrote" and provenance["texts"] == 20
+    monkeypatch.setattr(recipe, "self_prompts", None)  # a run that goes on asks the same
+    run(*own, "--out", tmp_path / "own", "--prompts", "20")
+    refused = run(*own, "--out", tmp_path / "none", code=2)
+    assert "the model writes --prompts N itself" in refused.stderr
+
+
+def test_too_few_answers_are_said_to_be_too_few(command, tmp_path):
+    refused = run(*command, "--out", tmp_path / "few", "--prompts", "1", code=1)
+    assert "too few to learn from" in refused.stderr and "give more prompts" in refused.stderr
+
+
+@pytest.mark.parametrize("family", ["eagle", "medusa"])
+def test_the_other_families_are_made_and_draft(family, command, tmp_path, tiny):
+    out = tmp_path / family
+    result = json.loads(run("train", family, *command[2:], "--out", out, "--json").stdout)
+    assert result["history"][-1]["step"] > 0
+    assert load_head(out / "head").spec.family == family
+    with Engine.load(tiny("llama", n_layer=8), head=out / "head", method="head", n_threads=1) as engine:
+        assert engine.generate("the cat", max_tokens=8, temperature=0).stats.n_drafted > 0

@@ -55,10 +55,12 @@ HEADS = {"eagle3": eagle3, "medusa": medusa}
 
 
 @pytest.mark.parametrize("shape", [{}, {"max_leaves": 4, "tree_depth": 3}], ids=["chain", "tree"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("family", HEADS)
-def test_a_random_head_writes_the_plain_text(family, shape, tmp_path):
+def test_a_random_head_writes_the_plain_text(family, temperature, shape, tmp_path):
     head = save(tmp_path, HEADS[family]())
-    settings = {"temperature": 0.0, "n_ctx": 512, "max_draft": 4, "n_threads": 1, "head_dtype": "float32"}
+    settings = {"n_ctx": 512, "max_draft": 4, "n_threads": 1, "head_dtype": "float32", "seed": 3}
+    settings["temperature"] = temperature
     with Engine.load(TARGET, head=head, method="head", **settings, **shape) as engine:
         assert engine.drafter.name == family
         for prompt in PROMPTS.values():

@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,16 @@ def filled(path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 150 bytes: the second answer fits in part."""
+    """No file may grow beyond 150 bytes: the second answer fits in part. Nor may a log that the tests write
+    to, which is why this ends within the test."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (150, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_answers_come_back_in_order_from_a_file_opened_again(tmp_path: Path) -> None:
@@ -74,9 +78,9 @@ def test_an_iteration_gives_what_was_there_when_it_began(tmp_path: Path) -> None
         assert list(file) == ANSWERS[:2]
 
 
-def test_a_full_disk_keeps_what_was_there(tmp_path: Path, full_disk: None) -> None:
+def test_a_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    with AnswerFile(path) as file:
+    with full_disk(), AnswerFile(path) as file:
         file.add(ANSWERS[0])
         with pytest.raises(AdapterError, match="the 1 before it are kept. Free some space"):
             file.add(Answer.to(range(60), range(60)))

@@ -9,7 +9,7 @@ from adapters.errors import ConfigError, HeadError
 from heads.network import network_of
 from heads.spec import Head
 from heads.training import trainer as trainer_module
-from heads.training.objective import Eagle3Objective
+from heads.training.objective import Eagle3Objective, aims_of
 from heads.training.store import FeatureStore
 from heads.training.trainer import Trainer, TrainSettings
 from tests.heads.random_heads import N_VOCAB, random_eagle
@@ -48,7 +48,8 @@ def objective():
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     projection = 4 * torch.eye(N_VOCAB, spec.hidden_size)
-    return Eagle3Objective(network, projection.to(torch.bfloat16), SETTINGS.n_steps)
+    aims = aims_of(projection.to(torch.bfloat16), torch.arange(N_VOCAB))
+    return Eagle3Objective(network, aims, SETTINGS.n_steps)
 
 
 def run(folder, settings=SETTINGS, **options):

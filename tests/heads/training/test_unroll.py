@@ -8,7 +8,7 @@ from heads.draft_state import DraftState
 from heads.network import network_of
 from heads.rope import RotaryTable
 from heads.spec import Head
-from heads.training.unroll import Batch, losses, outputs
+from heads.training.unroll import Aims, Batch, losses, outputs
 from tests.heads.random_heads import N_VOCAB, random_eagle
 
 
@@ -77,7 +77,7 @@ def test_the_loss_is_least_where_the_head_says_what_the_target_says():
     n_draft = net.output.weight.shape[0]
     places = torch.arange(N_VOCAB) % n_draft
     projection = torch.randn(n_draft, net.spec.hidden_size)
-    found = losses(net, given, 2, table(net), projection, places)
+    found = losses(net, given, 2, table(net), Aims(projection, places))
     law = torch.softmax(given.last[:, 1:7] @ projection.T, dim=-1)
     entropy = -(law * law.log()).sum()
     assert found.loss[0] > entropy
@@ -90,7 +90,7 @@ def test_tokens_outside_the_draft_vocabulary_teach_nothing_and_are_never_right()
     given = batch(net)
     places = torch.full((N_VOCAB,), -1)
     projection = torch.randn(net.output.weight.shape[0], net.spec.hidden_size)
-    found = losses(net, given, 2, table(net), projection, places)
+    found = losses(net, given, 2, table(net), Aims(projection, places))
     assert found.n_learned.tolist() == [0, 0] and found.right.tolist() == [0, 0]
     assert found.loss.tolist() == [0, 0] and found.n_rows.tolist() == [12, 12]
 
@@ -101,4 +101,4 @@ def test_padding_and_prompts_do_not_count():
     given.counts[0] = False
     places = torch.zeros(N_VOCAB, dtype=torch.int64)
     projection = torch.randn(net.output.weight.shape[0], net.spec.hidden_size)
-    assert losses(net, given, 2, table(net), projection, places).n_rows.tolist() == [6, 6]
+    assert losses(net, given, 2, table(net), Aims(projection, places)).n_rows.tolist() == [6, 6]

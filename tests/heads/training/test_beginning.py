@@ -1,0 +1,63 @@
+"""Claims about how families begin, and that each learns from its own losses."""
+
+import pytest
+import torch
+
+from heads.training.beginning import begin
+from heads.training.unroll import Batch
+from tests.tiny_gguf import N_EMBD
+
+TAPS, N_STEPS = (1, 2, 3), 2
+
+
+def batch(n_taps, n=10, n_texts=3):
+    torch.manual_seed(0)
+    tokens = torch.randint(5, 200, (n_texts, n))
+    features = torch.randn(n_texts, n, n_taps * N_EMBD)
+    return Batch(tokens, features, torch.randn(n_texts, n, N_EMBD), torch.ones(n_texts, n, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("family", ["eagle3", "eagle", "medusa"])
+def test_a_few_steps_lower_the_loss_and_move_only_what_is_the_heads(family, tiny):
+    start = begin(family, tiny("llama"), TAPS, torch.arange(5, 200), N_STEPS)
+    for module in start.objective.frozen:
+        module.requires_grad_(False)
+    fixed = [p.clone() for module in start.objective.frozen for p in module.parameters()]
+    given = batch(3 if family == "eagle3" else 0)
+    before = start.objective.losses(given).loss.sum().item()
+    optimizer = torch.optim.AdamW([p for p in start.network.parameters() if p.requires_grad], lr=3e-3)
+    for _ in range(15):
+        optimizer.zero_grad()
+        start.objective.losses(given).loss.sum().backward()
+        optimizer.step()
+    assert start.objective.losses(given).loss.sum().item() < 0.9 * before
+    now = [p for module in start.objective.frozen for p in module.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(fixed, now, strict=True))
+    assert bool(fixed) == (family != "eagle3")
+
+
+@pytest.mark.parametrize("family", ["eagle3", "eagle", "medusa"])
+def test_a_trained_head_has_the_tensors_it_began_with(family, tiny):
+    start = begin(family, tiny("llama"), TAPS, torch.arange(5, 200), N_STEPS)
+    before = {name: tensor.clone() for name, tensor in start.head.tensors.items()}
+    with torch.no_grad():
+        next(p for p in start.network.parameters() if p.requires_grad).add_(1.0)
+    trained = start.trained()
+    assert set(trained.tensors) == set(start.head.tensors) and trained.spec == start.head.spec
+    assert [name for name, tensor in trained.tensors.items() if not torch.equal(tensor, before[name])]
+
+
+def test_an_eagle_head_begins_by_passing_its_feature_on(tiny):
+    start = begin("eagle", tiny("llama"), (), torch.arange(5, 200), N_STEPS)
+    feature = torch.randn(4, N_EMBD)
+    z, _ = start.network.enter(torch.randn(4, N_EMBD), feature)
+    assert torch.allclose(z, feature, atol=1e-6)
+
+
+def test_medusa_heads_begin_as_the_targets_own_projection(tiny):
+    start = begin("medusa", tiny("llama"), (), torch.arange(5, 200), N_STEPS)
+    rows = torch.randn(2, N_EMBD)
+    said = start.network(rows)
+    assert torch.allclose(said[0], said[1]) and torch.allclose(
+        said[0], start.network.outputs[0](rows), atol=1e-4
+    )
