@@ -11,21 +11,8 @@ from typing import Any, NamedTuple
 import gguf
 from gguf.constants import GGUFValueType
 
-from adapters.gguf_header import MAGIC, read_header
+from adapters.gguf_header import MAGIC, NUMBER_CODES, read_header
 
-_CODES = {
-    GGUFValueType.UINT8: "B",
-    GGUFValueType.INT8: "b",
-    GGUFValueType.UINT16: "H",
-    GGUFValueType.INT16: "h",
-    GGUFValueType.UINT32: "I",
-    GGUFValueType.INT32: "i",
-    GGUFValueType.UINT64: "Q",
-    GGUFValueType.INT64: "q",
-    GGUFValueType.FLOAT32: "f",
-    GGUFValueType.FLOAT64: "d",
-    GGUFValueType.BOOL: "?",
-}
 _START = len(MAGIC) + 4 + 8  # behind the version and the number of tensors
 
 
@@ -59,9 +46,9 @@ class _Walk:
             inner, count = GGUFValueType(self.numbers("I")[0]), self.numbers("Q")[0]
             if inner == GGUFValueType.STRING:
                 return [self.string() for _ in range(count)]
-            values = self.numbers(_CODES[inner], count)
+            values = self.numbers(NUMBER_CODES[inner], count)
             return bytes(values) if inner == GGUFValueType.UINT8 else list(values)
-        return self.numbers(_CODES[kind])[0]
+        return self.numbers(NUMBER_CODES[kind])[0]
 
 
 def read_fields(path: Path, prefix: str) -> list[Field]:

@@ -23,7 +23,7 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")  # the names that llama.cpp in
 _TYPE_NAMES: dict[int, str] = {kind.value: kind.name for kind in GGMLQuantizationType}
 # (weights, bytes) of one block, by type
 _BLOCKS: dict[int, tuple[int, int]] = {kind.value: s for kind, s in GGML_QUANT_SIZES.items()}
-_CODES: dict[int, str] = {  # how `struct` and numpy call GGUF's numbers
+NUMBER_CODES: dict[int, str] = {  # how `struct` and numpy call GGUF's numbers
     GGUFValueType.UINT8: "B",
     GGUFValueType.INT8: "b",
     GGUFValueType.UINT16: "H",
@@ -138,9 +138,9 @@ class _Cursor:
 
 
 def _code(kind: int) -> str:
-    if kind not in _CODES:
+    if kind not in NUMBER_CODES:
         raise ValueError(f"a value of unknown type {kind}")
-    return _CODES[kind]
+    return NUMBER_CODES[kind]
 
 
 def read_headers(path: Path) -> list[Header]:

@@ -5,19 +5,17 @@ token, not decoded yet. All sequences of the cache hold the same tokens, so that
 tree can continue them. Knows nothing of where drafts come from or which tokens are right.
 """
 
-import ctypes
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from gguf.constants import GGMLQuantizationType
 
-from adapters.errors import AdapterError, ConfigError, ContextFull, DecodeError, ModelLoadError, RollbackError
+from adapters.errors import AdapterError, ConfigError, ContextFull, DecodeError, RollbackError
 from adapters.llama_batch import LlamaBatch, TreeShape
 from adapters.llama_hidden import HiddenReader, float_view, pointer_getter
-from adapters.llama_lib import complaint, last_complaint, library
+from adapters.llama_lib import library
 from adapters.llama_model import LlamaModel
+from adapters.llama_open import context_params, open_context
 from adapters.settings import ContextSettings, require
 from adapters.target import (
     Capabilities,
@@ -49,13 +47,11 @@ class LlamaContext:
         self._hidden = HiddenReader(model, taps) if taps else None
         self._n_seq = 1 if model.no_rollback else self.settings.n_seq_max
         self._lib = lib = library()
-        self._ctx, self._free = self._open(lib)
-        model.adopt(self)
+        self._ctx, self._free = self._open()
         self._memory = lib.llama_get_memory(self._ctx)
         self._logits = pointer_getter("llama_get_logits")
         if self._hidden is not None:
             self._hidden.attach(self._ctx)
-        self._apply_loras()
         n_ctx = lib.llama_n_ctx(self._ctx)
         self.capabilities = Capabilities(
             n_vocab=model.n_vocab,
@@ -74,41 +70,18 @@ class LlamaContext:
         self.n_past = 0
         self.root = -1
 
-    def _open(self, lib: Any) -> tuple[Any, Callable[[], object]]:
+    def _open(self) -> tuple[Any, Callable[[], object]]:
         """The C context and what frees it."""
-        self.model.require_open()
-        settings, params = self.settings, lib.llama_context_default_params()
+        settings, params = self.settings, context_params(self.settings)
         params.n_ctx = settings.n_ctx or min(self.model.n_ctx_train, DEFAULT_N_CTX)
-        params.n_batch, params.n_ubatch = settings.n_batch, settings.n_ubatch
         params.n_seq_max, params.n_outputs_max = self._n_seq, settings.max_rows
-        params.n_threads, params.n_threads_batch = settings.threads
-        flash = {None: "AUTO", True: "ENABLED", False: "DISABLED"}[settings.flash_attn]
-        params.flash_attn_type = getattr(lib, f"LLAMA_FLASH_ATTN_TYPE_{flash}")
-        params.type_k = GGMLQuantizationType[settings.type_k.upper()]
-        params.type_v = GGMLQuantizationType[settings.type_v.upper()]
-        params.offload_kqv = settings.offload_kqv
         if self._hidden is not None:
             self._hidden.prepare(params)
         params.kv_unified = True  # trees share their prefix
         params.swa_full = True  # a recycled sliding-window cell could not be rolled back
-        with last_complaint() as lines:
-            ctx = lib.llama_init_from_model(self.model.handle.pointer, params)
-            if ctx:  # owned before the block ends, where a Ctrl-C may be waiting
-                # the weights, and what the context calls back, must outlive it
-                return ctx, weakref.finalize(self, _free_context, ctx, self.model.handle, self._hidden)
-        raise ModelLoadError(
-            f"{self.model.path.name}: llama.cpp opened no context of {params.n_ctx} tokens: "
-            f"{complaint(lines)}; a smaller n_ctx needs less memory"
-        )
-
-    def _apply_loras(self) -> None:
-        loras = self.model.loras
-        if not loras:
-            return
-        adapters = (self._lib.llama_adapter_lora_p_ctypes * len(loras))(*[lora for lora, _ in loras])
-        scales = (ctypes.c_float * len(loras))(*[scale for _, scale in loras])
-        if self._lib.llama_set_adapters_lora(self._ctx, adapters, len(loras), scales) != 0:
-            raise ModelLoadError(f"{self.model.path.name}: llama.cpp refused its LoRA adapters")
+        size, advice = f"{params.n_ctx} tokens", "a smaller n_ctx needs less memory"
+        # what the context calls back must outlive it
+        return open_context(self, self.model, params, size, advice, self._hidden)
 
     def close(self) -> None:
         """Free the context; safe to call twice."""
@@ -362,7 +335,3 @@ class LlamaContext:
     def _require_open(self) -> None:
         if not self._ctx:
             raise AdapterError(f"the context of {self.model.path.name} is closed; open a new one")
-
-
-def _free_context(ctx: Any, *_kept: object) -> None:
-    library().llama_free(ctx)

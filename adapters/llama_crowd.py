@@ -5,20 +5,18 @@ of text, of drafts, or of how a token is chosen. A prompt is read along with the
 answering already, so a place that falls free is filled at once.
 """
 
-import ctypes
-import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from gguf.constants import GGMLQuantizationType
 
-from adapters.errors import AdapterError, DecodeError, ModelLoadError, RollbackError
+from adapters.errors import AdapterError, DecodeError, RollbackError
 from adapters.llama_batch import LlamaBatch
 from adapters.llama_hidden import float_view, pointer_getter
-from adapters.llama_lib import complaint, last_complaint, library
+from adapters.llama_lib import library
 from adapters.llama_model import LlamaModel
+from adapters.llama_open import context_params, open_context
 from adapters.settings import MAX_SEQ, ContextSettings, require
 from adapters.target import FloatArray
 
@@ -63,9 +61,7 @@ class Crowd:
         )
         self.n_parallel, self.n_ctx_each = n_parallel, n_ctx_each
         self._lib = lib = library()
-        self._ctx, self._free = self._open(lib)
-        model.adopt(self)
-        self._apply_loras()
+        self._ctx, self._free = self._open()
         self._memory = lib.llama_get_memory(self._ctx)
         self._logits = pointer_getter("llama_get_logits")
         self._n_batch: int = lib.llama_n_batch(self._ctx)
@@ -73,39 +69,18 @@ class Crowd:
         self._batch.n_seq_id[:] = 1
         self._busy = False
 
-    def _open(self, lib: Any) -> tuple[Any, Callable[[], object]]:
+    def _open(self) -> tuple[Any, Callable[[], object]]:
         """The C context and what frees it."""
-        self.model.require_open()
-        settings, params = self.settings, lib.llama_context_default_params()
+        params = context_params(self.settings)
         params.n_ctx = self.n_parallel * self.n_ctx_each
-        params.n_batch, params.n_ubatch = settings.n_batch, settings.n_ubatch
         params.n_seq_max = params.n_outputs_max = self.n_parallel
-        params.n_threads, params.n_threads_batch = settings.threads
-        flash = {None: "AUTO", True: "ENABLED", False: "DISABLED"}[settings.flash_attn]
-        params.flash_attn_type = getattr(lib, f"LLAMA_FLASH_ATTN_TYPE_{flash}")
-        params.type_k = GGMLQuantizationType[settings.type_k.upper()]
-        params.type_v = GGMLQuantizationType[settings.type_v.upper()]
-        params.offload_kqv = settings.offload_kqv
-        # a cache of its own for each: in a common one, every row looks at all cells (1.5 times as slow)
+        # a cache of its own for each: in a common one, every row looks at all cells
         params.kv_unified = False
         params.swa_full = False  # nothing is rolled back here: cells behind the window may go
-        with last_complaint() as lines:
-            ctx = lib.llama_init_from_model(self.model.handle.pointer, params)
-            if ctx:  # owned before the block ends, where a Ctrl-C may be waiting
-                return ctx, weakref.finalize(self, _free_context, ctx, self.model.handle)
-        raise ModelLoadError(
-            f"{self.model.path.name}: llama.cpp opened no context of {self.n_parallel} x {self.n_ctx_each} "
-            f"tokens: {complaint(lines)}; a smaller n_parallel or n_ctx_each needs less memory"
+        size = f"{self.n_parallel} x {self.n_ctx_each} tokens"
+        return open_context(
+            self, self.model, params, size, "a smaller n_parallel or n_ctx_each needs less memory"
         )
-
-    def _apply_loras(self) -> None:
-        loras = self.model.loras
-        if not loras:
-            return
-        adapters = (self._lib.llama_adapter_lora_p_ctypes * len(loras))(*[lora for lora, _ in loras])
-        scales = (ctypes.c_float * len(loras))(*[scale for _, scale in loras])
-        if self._lib.llama_set_adapters_lora(self._ctx, adapters, len(loras), scales) != 0:
-            raise ModelLoadError(f"{self.model.path.name}: llama.cpp refused its LoRA adapters")
 
     def close(self) -> None:
         """Free the context; safe to call twice."""
@@ -272,7 +247,3 @@ class Crowd:
     def _require_open(self) -> None:
         if not self._ctx:
             raise AdapterError(f"the crowd of {self.model.path.name} is closed; open a new one")
-
-
-def _free_context(ctx: Any, *_kept: object) -> None:
-    library().llama_free(ctx)
