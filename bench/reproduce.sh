@@ -35,6 +35,8 @@ measure auto-gemma --model gemma3-270m --method auto
 measure sampled-q4_0 --model smollm2:Q4_0 --method auto --temperature 0.8
 measure sampled-bf16 --model smollm2 --method auto --temperature 0.8
 copy=(--suite bench/prompts/copy.jsonl --per-suite 24 --method auto --config "method=auto flash_attn=false")
+measure sampled-q4_1 --model smollm2:Q4_1 --method auto --temperature 0.8
+measure sampled-gemma --model gemma3-270m --method auto --temperature 0.8
 measure copy-q4_0 --model smollm2:Q4_0 "${copy[@]}"
 measure copy-bf16 --model smollm2 "${copy[@]}"
 measure adversarial-q4_0 --model smollm2:Q4_0 --method auto --suite bench/prompts_adversarial --per-suite 12

@@ -60,7 +60,7 @@ _EVALUATED = 16  # held-out prompts that the real decoder answers
 @click.option(
     "--bf16/--fp32", "bfloat16", default=False, help="Multiply in bfloat16, where the CPU is fast at it."
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of sampled answers and of the order.")
 @click.option("--dry-run", is_flag=True, help="Try each stage for some seconds and say what all will take.")
 @json_option("the estimate, or the head, its history and what the decoder measured")
 @hub_options
