@@ -55,6 +55,11 @@ class Tokenizer:
                 raise AdapterError(f"the text is too long to tokenize ({len(data)} bytes)")
             size = -n
 
+    def encode_rendered(self, text: str) -> list[int]:
+        """Token ids of what a chat template has made, BOS added unless it wrote one itself, as most do."""
+        bos = self.name(self.bos) if self.bos >= 0 else ""
+        return self.encode(text, add_special=not (bos and text.startswith(bos)))
+
     def piece(self, token: int) -> bytes:
         """The bytes that `token` adds to a text; control tokens add none."""
         cached = self._pieces.get(token)

@@ -138,10 +138,7 @@ class Engine:
         self._require_open()
         if self._template is None:
             self._template = ChatTemplate.of(self.model, self.tokenizer)
-        text = self._template.render(messages, **variables)
-        # most templates write BOS themselves
-        bos = self.tokenizer.name(self.tokenizer.bos) if self.tokenizer.bos >= 0 else ""
-        return self.tokenizer.encode(text, add_special=not (bos and text.startswith(bos)))
+        return self.tokenizer.encode_rendered(self._template.render(messages, **variables))
 
     def prepare(self, documents: Mapping[str, str] | Sequence[str]) -> References:
         """Index documents once, for `references=` of many requests; `save` and `load` keep the result."""

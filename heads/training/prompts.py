@@ -164,7 +164,7 @@ def self_prompts(
     """
     require(n >= 1, f"n must be at least 1, got {n}")
     opening, closing = _around_user_turn(template)
-    start = tokenizer.encode(opening, add_special=not _has_bos(tokenizer, opening))
+    start = tokenizer.encode_rendered(opening)
     ends = _end_tokens(tokenizer, closing)
     seen: set[str] = set()
     turns = crowd.answers(
@@ -195,10 +195,6 @@ def _around_user_turn(template: ChatTemplate) -> tuple[str, str]:
             "one; give prompts in a file"
         )
     return opening, rest.strip().splitlines()[0]
-
-
-def _has_bos(tokenizer: Tokenizer, text: str) -> bool:
-    return tokenizer.bos >= 0 and text.startswith(tokenizer.name(tokenizer.bos))
 
 
 def _end_tokens(tokenizer: Tokenizer, closing: str) -> frozenset[int]:

@@ -131,7 +131,7 @@ class Workshop:
                 for number, text in enumerate(prompts):
                     if (recipe.n_answers and number >= recipe.n_answers) or self._should_stop():
                         return
-                    tokens = chat_tokens(tokenizer, template, text)
+                    tokens = tokenizer.encode_rendered(template.render([{"role": "user", "content": text}]))
                     key = key_of(tokens)
                     if key not in file and key not in asked and len(tokens) < recipe.max_length:
                         asked[key] = tokens
@@ -225,7 +225,7 @@ class Workshop:
         """Write the head and where it comes from; returns its folder."""
         provenance = {
             "target": self._facts.name,
-            "target_sha256": digest(self.target),
+            "target_digest": digest(self.target),
             "target_type": self._facts.file_type,
             "llama_cpp": version(),
             "data": data,
@@ -243,13 +243,6 @@ class Workshop:
             provenance=provenance,
             overwrite=True,
         )
-
-
-def chat_tokens(tokenizer: Tokenizer, template: ChatTemplate, text: str) -> list[int]:
-    """A question as the model is asked it: one user turn, open for the answer."""
-    rendered = template.render([{"role": "user", "content": text}])
-    bos = tokenizer.name(tokenizer.bos) if tokenizer.bos >= 0 else ""
-    return tokenizer.encode(rendered, add_special=not (bos and rendered.startswith(bos)))
 
 
 def digest(path: Path) -> str:
