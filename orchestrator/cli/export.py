@@ -10,7 +10,8 @@ import click
 
 from orchestrator.cli.common import find_model, hub_options, json_option
 from orchestrator.cli.output import note, print_json
-from orchestrator.errors import AdapterError, ConfigError
+from orchestrator.errors import AdapterError
+from orchestrator.extras import require_torch
 
 if TYPE_CHECKING:
     from adapters.gguf_file import GgufFacts
@@ -66,12 +67,9 @@ def export(
 
     if head == AUTO and target is None:
         raise click.UsageError("HEAD auto needs --target")
-    try:
-        from heads.checkpoint import load_head
-    except ImportError as error:
-        raise ConfigError(
-            "heads need PyTorch, which is not installed: pip install 'pilotfish[heads]'"
-        ) from error
+    require_torch()
+    from heads.checkpoint import load_head
+
     # the revision is the head's: of a target from the Hub the newest is as good
     path = find_model(target, None, offline) if target is not None else None
     name = head if path is None else str(chosen_head(head, path))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.output import Bar
 from orchestrator.errors import ChatTemplateError
+from orchestrator.extras import require_torch
 
 if TYPE_CHECKING:
     from adapters.gguf_file import GgufFacts
@@ -25,10 +26,12 @@ def head_document(
     name: str, path: Path, facts: "GgufFacts", *, offline: bool, calibrate: bool
 ) -> dict[str, Any]:
     """Everything that is known of the head beside this target; HeadError where they do not fit."""
+    require_torch()
     from adapters.llama_hidden import tap_way
     from heads.checkpoint import load_head
     from heads.fit import check_fit, head_bytes, taps_of
     from heads.pairs import chosen_head
+    from heads.target_weights import TargetWeights
 
     name = str(chosen_head(name, path))
     head = load_head(name, local_files_only=offline)
@@ -42,7 +45,7 @@ def head_document(
         layer_inputs=way != "none",
     )
     taps = taps_of(head, facts.n_layer)
-    tied = facts.output_tensor_type == facts.token_embedding_type
+    tied = TargetWeights(path).tied
     sizes = {
         dtype: asdict(
             head_bytes(head, n_embd=facts.n_embd, n_vocab=facts.n_vocab, dtype=_dtype(dtype), tied=tied)

@@ -17,6 +17,7 @@ from orchestrator.cli.common import find_model, hub_options, json_option
 from orchestrator.cli.output import note, print_facts, print_json
 from orchestrator.cli.program import INTERRUPTED
 from orchestrator.errors import ConfigError
+from orchestrator.extras import require_torch
 
 if TYPE_CHECKING:
     from adapters.llama_model import LlamaModel
@@ -81,6 +82,7 @@ def train(
     learned is measured by the real decoder on prompts that it never saw. The same command goes on after
     a kill.
     """
+    require_torch()
     from adapters.llama_model import LlamaModel
     from heads.training.prompts import read_prompts
 
@@ -105,13 +107,9 @@ def train(
 
 
 def _recipe(options: dict[str, Any]) -> "Recipe":
-    try:
-        from heads.training.recipe import Recipe
-        from heads.training.trainer import TrainSettings
-    except ImportError as error:
-        raise ConfigError(
-            "heads are trained in PyTorch, which is not installed: pip install 'pilotfish[heads]'"
-        ) from error
+    from heads.training.recipe import Recipe
+    from heads.training.trainer import TrainSettings
+
     names = ("epochs", "minutes", "lr", "batch_tokens", "n_steps", "bfloat16", "seed")
     learned = TrainSettings(**{name: options[name] for name in names})
     rest = {name: value for name, value in options.items() if name not in names and value is not None}

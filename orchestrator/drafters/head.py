@@ -11,6 +11,7 @@ from orchestrator.drafters.eagle import EagleDrafter
 from orchestrator.drafters.medusa import MedusaDrafter
 from orchestrator.drafters.setup import Setup
 from orchestrator.errors import ConfigError
+from orchestrator.extras import require_torch
 
 if TYPE_CHECKING:
     from heads.network import Network
@@ -25,12 +26,9 @@ def build(setup: Setup) -> Drafter:
         raise ConfigError(
             "method='head' needs a head: give head='a-folder', head='owner/repo' or head='auto'"
         )
-    try:
-        import torch
-    except ImportError as error:
-        raise ConfigError(
-            "heads run in PyTorch, which is not installed: pip install 'pilotfish[heads]'"
-        ) from error
+    require_torch()
+    import torch
+
     from adapters.llama_hidden import tap_way
     from heads.checkpoint import load_head
     from heads.fit import check_fit

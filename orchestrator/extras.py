@@ -1,0 +1,11 @@
+"""Optional packages: one sentence for whoever lacks them."""
+
+from importlib.util import find_spec
+
+from orchestrator.errors import ConfigError
+
+
+def require_torch() -> None:
+    """Raise ConfigError where PyTorch, in which heads run, is not installed."""
+    if find_spec("torch") is None:
+        raise ConfigError("heads run in PyTorch, which is not installed: pip install 'pilotfish[heads]'")
