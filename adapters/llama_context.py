@@ -147,8 +147,8 @@ class LlamaContext:
         return array.astype(np.int32)
 
     def _prefill_stride(self, with_hidden: bool) -> int:
-        # post-norm rows make every token an output, and those are bounded by max_rows
-        if with_hidden and self._hidden is not None and self._hidden.taps.post_norm:
+        # where rows make every token an output: those are bounded by max_rows
+        if with_hidden and self._hidden is not None and self._hidden.needs_outputs:
             return self.capabilities.max_rows
         return self._n_batch
 
@@ -159,7 +159,7 @@ class LlamaContext:
     def _append(self, tokens: IntArray, on_hidden: Callable[[int, HiddenRows], None] | None) -> None:
         start, n = self.n_past, len(tokens)
         hidden = self._hidden if on_hidden is not None else None
-        every_row = hidden is not None and hidden.taps.post_norm
+        every_row = hidden is not None and hidden.needs_outputs
         self._batch.fill_chain(tokens, start, 1, outputs=every_row)
         self._decode(hidden=hidden is not None)
         for seq in range(1, self._n_seq):

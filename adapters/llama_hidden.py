@@ -2,7 +2,8 @@
 
 Knows which architectures capture layer inputs: asking any other one aborts the process, so the list
 is checked first (read off llama.cpp's model builders; see `t_layer_inp` there). Most others give them
-through the evaluation callback (`llama_eval_taps`).
+through the evaluation callback (`llama_eval_taps`). Post-norm rows come with the outputs, or without them
+where the architecture keeps them for draft heads of its own (`t_h_nextn`).
 """
 
 import ctypes
@@ -22,6 +23,12 @@ LAYER_INPUT_ARCHITECTURES = frozenset(
     "bailingmoe3 deepseek4 gemma4 gpt-oss hunyuan-dense hunyuan_vl lfm2 lfm2moe llama mimo2 minimax-01 "
     "minimax-m2 muse-glimmer nanbeige nemotron_h nemotron_h_moe qwen3 qwen35 qwen35moe qwen3moe "
     "qwen3next qwen4exp".split()
+)
+# Their graphs keep `t_h_nextn` behind the final norm and for all tokens; those of gpt-oss, step35 and mimo2
+# keep it before the norm, and rows of an architecture without it would be stale.
+NEXT_N_ARCHITECTURES = frozenset(
+    "bailingmoe3 cohere2moe deepseek2 deepseek2-ocr deepseek32 gemma4 glm-dsa glm4moe glm5-next hy_v3 "
+    "mistral4 nemotron_h nemotron_h_moe qwen35 qwen35moe qwen3next".split()
 )
 TapWay = Literal["captured", "callback", "none"]
 
@@ -47,6 +54,17 @@ def pointer_getter(name: str) -> Any:
     return function
 
 
+def next_n_functions(architecture: str) -> tuple[Any, Any] | None:
+    """(setter, getter) of post-norm rows that are no outputs; None where there are none."""
+    if architecture not in NEXT_N_ARCHITECTURES:
+        return None
+    names = ("llama_set_embeddings_nextn", "_Z26llama_set_embeddings_nextnP13llama_contextbb")
+    setter = bind(names, [ctypes.c_void_p, ctypes.c_bool, ctypes.c_bool], None)
+    names = ("llama_get_embeddings_nextn", "_Z26llama_get_embeddings_nextnP13llama_context")
+    getter = bind(names, [ctypes.c_void_p], ctypes.c_void_p)
+    return None if setter is None or getter is None else (setter, getter)
+
+
 def check_taps(taps: HiddenTaps, architecture: str, n_layer: int) -> None:
     """Raise UnsupportedModel for layer inputs that this architecture does not give."""
     if not taps.layers:
@@ -67,14 +85,20 @@ def check_taps(taps: HiddenTaps, architecture: str, n_layer: int) -> None:
 
 
 class HiddenReader:
-    """Reads the rows that `taps` ask for after each decode of one context."""
+    """Reads the rows that `taps` ask for after each decode of one context.
+
+    needs_outputs: whether only outputs have the wanted rows, so that each costs a row of logits, too.
+    """
 
     def __init__(self, model: LlamaModel, taps: HiddenTaps) -> None:
         """Before the context is opened, which `prepare` and `attach` frame; raises UnsupportedModel."""
         check_taps(taps, model.architecture, model.n_layer)
-        self.taps, self._n_embd = taps, model.n_embd
-        self._set_embeddings = library().llama_set_embeddings
-        self._post_norm = pointer_getter("llama_get_embeddings")
+        self.taps, self._n_embd, self._architecture = taps, model.n_embd, model.architecture
+        next_n = next_n_functions(model.architecture) if taps.post_norm else None
+        self.needs_outputs = taps.post_norm and next_n is None
+        self._set_next_n = next_n[0] if next_n else None
+        self._post_norm = next_n[1] if next_n else pointer_getter("llama_get_embeddings")
+        self._set_embeddings, self._is_proven = library().llama_set_embeddings, False
         by_callback = taps.layers and tap_way(model.architecture) == "callback"
         self._eval = EvalTaps(taps.layers, model.n_embd) if by_callback else None
 
@@ -116,17 +140,29 @@ class HiddenReader:
             setter(self._ctx, layer, True)
 
     def decode(self, llama_decode: Callable[[Any, Any], int], batch: Any, *, wanted: bool) -> int:
-        """Decode and return llama.cpp's code. Post-norm rows, if `wanted`, make every token an output."""
-        if self.taps.post_norm:
+        """Decode and return llama.cpp's code; with `needs_outputs` every token of a `wanted` batch is one."""
+        if self.needs_outputs:
             self._set_embeddings(self._ctx, wanted)
+        elif self._set_next_n is not None:
+            self._set_next_n(self._ctx, wanted, False)  # of all tokens, not of outputs only
         if self._eval is not None:
             return self._eval.decode(llama_decode, self._ctx, batch, read=wanted)
         return llama_decode(self._ctx, batch)
 
     def rows(self, n: int) -> HiddenRows:
         """The hidden rows of the last decode, of `n` tokens."""
-        final = float_view(self._post_norm(self._ctx), n, self._n_embd) if self.taps.post_norm else None
+        final = self._final_rows(n) if self.taps.post_norm else None
         return HiddenRows(final, {layer: self._layer_rows(layer, n) for layer in self.taps.layers})
+
+    def _final_rows(self, n: int) -> FloatArray:
+        rows = float_view(self._post_norm(self._ctx), n, self._n_embd)
+        if not self._is_proven and not rows.any():  # the first to come land in memory that was cleared
+            raise UnsupportedModel(
+                f"this llama.cpp keeps no rows behind the final norm of architecture {self._architecture!r}; "
+                "use another version of llama-cpp-python, or a head that reads the inputs of layers"
+            )
+        self._is_proven = True
+        return rows
 
     def _layer_rows(self, layer: int, n: int) -> FloatArray:
         if self._eval is not None:

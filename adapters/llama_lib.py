@@ -118,7 +118,7 @@ def bind(names: tuple[str, ...], argtypes: list[Any], restype: Any) -> Any:
     shared = library()._lib
     for name in names:
         try:
-            function = getattr(shared, name)
+            function = shared[name]  # of our own: others may bind it with other types
         except AttributeError:
             continue
         function.argtypes, function.restype = argtypes, restype

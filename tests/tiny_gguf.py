@@ -1,6 +1,6 @@
 """Tiny random GGUF models, some hundred kilobytes each, that llama.cpp loads and decodes.
 
-Knows the metadata keys and tensor names that llama.cpp wants for five architectures, and one
+Knows the metadata keys and tensor names that llama.cpp wants for seven architectures, and one
 byte-level vocabulary; knows nothing of llama_cpp. The gains of the random weights are chosen so
 that the next-token laws are worth testing with: greedy text varies, sampling has a few favourites.
 """
@@ -118,6 +118,20 @@ def gemma3_block(dice: Dice) -> Tensors:
     return tensors
 
 
+def gemma4_block(dice: Dice) -> Tensors:
+    """The tensors of gemma3; attention does not divide by the root of the head's width, so the norm does."""
+    tensors = gemma3_block(dice)
+    tensors["attn_q_norm.weight"] /= math.sqrt(16)
+    return tensors
+
+
+def glm4moe_block(dice: Dice) -> Tensors:
+    """The tensors of llama, with the second norm by another name: a layer before the first of experts."""
+    tensors = attention(dice, 32) | feed_forward(dice, 128)
+    tensors["post_attention_norm.weight"] = tensors.pop("ffn_norm.weight")
+    return tensors
+
+
 def phi3_block(dice: Dice) -> Tensors:
     """The tensors of llama, with query, key, value and gate, up stacked into one each."""
     tensors = attention(dice, 16) | feed_forward(dice, 128)
@@ -158,6 +172,24 @@ def gemma3_keys(writer: gguf.GGUFWriter) -> None:
     writer.add_sliding_window(WINDOW)
 
 
+def gemma4_keys(writer: gguf.GGUFWriter) -> None:
+    gemma3_keys(writer)
+    writer.add_sliding_window_pattern([True] * 8)  # of layers, where there are that many
+    writer.add_key_length_swa(16)
+    writer.add_value_length_swa(16)
+    writer.add_rope_dimension_count_swa(16)
+    writer.add_embedding_length_per_layer_input(0)
+
+
+def glm4moe_keys(writer: gguf.GGUFWriter) -> None:
+    attention_keys(writer, 32, 128)
+    writer.add_leading_dense_block_count(99)  # no layer has experts, which only need to be counted
+    writer.add_expert_count(2)
+    writer.add_expert_used_count(1)
+    writer.add_expert_shared_count(0)
+    writer.add_expert_feed_forward_length(64)
+
+
 def mamba_keys(writer: gguf.GGUFWriter) -> None:
     writer.add_feed_forward_length(0)
     writer.add_head_count(0)
@@ -181,6 +213,8 @@ ARCHITECTURES = {
     "phi3": Architecture(lambda writer: attention_keys(writer, 16, 128), phi3_block),
     # layer 5 of each six is global; the graph multiplies the embeddings by the root of the width
     "gemma3": Architecture(gemma3_keys, gemma3_block, 6, 1 / math.sqrt(N_EMBD)),
+    "gemma4": Architecture(gemma4_keys, gemma4_block, 3, 1 / math.sqrt(N_EMBD)),
+    "glm4moe": Architecture(glm4moe_keys, glm4moe_block),
     "mamba": Architecture(mamba_keys, mamba_block),
 }
 

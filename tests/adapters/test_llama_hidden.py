@@ -52,7 +52,7 @@ def token_by_token(model: TinyModel, tokens: list[int], taps: HiddenTaps) -> lis
     return found
 
 
-@pytest.mark.parametrize("arch", ["llama", "gemma3", "qwen2", "phi3", "mamba"])
+@pytest.mark.parametrize("arch", ["llama", "gemma3", "qwen2", "phi3", "mamba", "glm4moe"])
 def test_post_norm_rows_times_the_output_matrix_are_the_logits(arch: str, tiny_model: Models) -> None:
     model = tiny_model(arch)
     context = model.open(POST_NORM, n_seq_max=1 if arch == "mamba" else 4)
