@@ -7,6 +7,7 @@ import ctypes
 from dataclasses import dataclass
 
 from adapters.llama_lib import bind
+from adapters.settings import ModelSettings
 
 _KINDS = {0: "CPU", 1: "GPU", 2: "iGPU", 3: "accelerator"}  # ggml_backend_dev_type (ggml-backend.h)
 
@@ -29,6 +30,11 @@ def devices() -> list[Device]:
         return []
     get = bind(("ggml_backend_dev_get",), [ctypes.c_size_t], ctypes.c_void_p)
     return [_device(get(index)) for index in range(count())]
+
+
+def on_gpu(settings: ModelSettings) -> bool:
+    """Whether layers of a model that is loaded so are on a GPU."""
+    return settings.n_gpu_layers != 0 and any(device.kind == "GPU" for device in devices())
 
 
 def _device(pointer: int) -> Device:

@@ -1,12 +1,15 @@
 """What a head's steps cost, apart from the target and between its decodes.
 
 usage: python bench/heads.py [--width N] [--vocab N] [--context N] [--threads 1,2] [--model NAME]
+                             [--families eagle3,eagle,medusa] [--numbers auto,int8,bfloat16,float32]
 
 Heads of random weights and the given sizes: costs do not depend on what they say. A step is one token of a
 chain: the layer, its norms, the projection, the likeliest token. "apart": steps alone; "between": each
-chain follows a decode of the target, whose threads and PyTorch's want the same cores. Kinds, dtypes and
-thread counts are interleaved. Last line: JSON {eagle3_step_ms, eagle_step_ms, medusa_ms, read_ms_per_token,
-settings: {...}}, the fastest setting of those measured between decodes.
+chain follows a decode of the target, whose threads and PyTorch's want the same cores. Kinds, numbers and
+thread counts are interleaved. "auto" is what head_dtype="auto" is on a CPU: 8 bits and ggml's graphs for
+EAGLE, int8 for Medusa; the others are PyTorch's. Last line: JSON {eagle3_step_ms, eagle_step_ms, medusa_ms:
+the first of `numbers` between decodes, with the best number of threads; read_ms_per_token; settings: {family:
+which that is}; between: {family: {numbers: ms}}}.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +31,11 @@ from adapters.llama_context import LlamaContext
 from adapters.llama_model import LlamaModel
 from adapters.models import resolve_model
 from adapters.settings import ContextSettings
+from heads.device import choose_dtype, choose_ggml
 from heads.draft_state import DraftState
-from heads.eagle import Eagle
 from heads.medusa import Medusa
 from heads.medusa_state import MedusaState
-from heads.network import network_of
+from heads.network import Network, network_of
 from heads.spec import EagleSpec, Head, MedusaSpec
 from orchestrator.cost.timing import filler, score_ms
 
@@ -79,25 +83,35 @@ def random_head(family: str, width: int, vocab: int) -> Head:
     return Head(spec, tensors, "random")
 
 
-class Subject:
-    """One head in one dtype, with a text of `context` tokens read."""
+def made(family: str, name: str, width: int, vocab: int) -> tuple[Network, bool]:
+    """(the network in numbers by their name, whether ggml computes its steps)."""
+    head, cpu = random_head(family, width, vocab), torch.device("cpu")
+    by_ggml = choose_ggml(name, cpu, head.spec)
+    dtype = torch.bfloat16 if by_ggml else choose_dtype(name, cpu)
+    return network_of(head, None, dtype, in_blocks=by_ggml), by_ggml  # type: ignore[arg-type]
 
-    def __init__(self, family: str, dtype: torch.dtype, width: int, vocab: int, context: int) -> None:
-        self.family, self.n_features = family, width * (3 if family == "eagle3" else 1)
-        network = network_of(random_head(family, width, vocab), None, dtype)  # type: ignore[arg-type]
+
+class Subject:
+    """One head in numbers of one kind on `n_threads`, with a text of `context` tokens read."""
+
+    def __init__(self, family: str, network: Network, by_ggml: bool, n_threads: int, context: int) -> None:
+        self.family, self.n_threads = family, n_threads
+        self.n_features = network.spec.hidden_size * (3 if family == "eagle3" else 1)
         self.state: DraftState | MedusaState
+        torch.set_num_threads(n_threads)
+        self.read_ms_per_token = 0.0
         if isinstance(network, Medusa):
             self.state = MedusaState(network)
-        else:
-            assert isinstance(network, Eagle)
-            self.state = DraftState(network)
-            rows = np.random.default_rng(0).standard_normal((context, self.n_features)).astype(np.float32)
-            began = perf_counter()
-            self.state.read(rows, [1] * context)
-            self.read_ms_per_token = 1e3 * (perf_counter() - began) / context
+            return
+        self.state = DraftState(network, ggml_threads=n_threads if by_ggml else 0)
+        rows = np.random.default_rng(0).standard_normal((context, self.n_features)).astype(np.float32)
+        began = perf_counter()
+        self.state.read(rows, [1] * context)
+        self.read_ms_per_token = 1e3 * (perf_counter() - began) / context
 
     def chain(self) -> float:
         """ms of one step, the mean of a chain; of all heads at once for Medusa."""
+        torch.set_num_threads(self.n_threads)
         row = np.ones((1, self.n_features), np.float32)
         if isinstance(self.state, MedusaState):
             began = perf_counter()
@@ -123,53 +137,50 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=8192)
     parser.add_argument("--context", type=int, default=300, help="tokens that the head has read")
     parser.add_argument("--threads", default="1,2", help="PyTorch's threads, each in turn")
+    parser.add_argument("--families", default="eagle3,eagle,medusa")
+    parser.add_argument("--numbers", default="auto,int8,bfloat16,float32")
     parser.add_argument("--model", default="smollm2:Q4_0", help="the target between the steps")
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
+    families, numbers = arguments.families.split(","), arguments.numbers.split(",")
 
     model = LlamaModel(resolve_model(arguments.model))
     target = LlamaContext(model, ContextSettings(n_ctx=1024))
     target.prefill(filler(arguments.context + 1, model.n_vocab))
-    dtypes = {"int8": torch.int8, "bfloat16": torch.bfloat16, "float32": torch.float32}
-    sizes = (arguments.width, arguments.vocab, arguments.context)
     subjects = {
-        (family, name): Subject(family, dtype, *sizes)
-        for family in ("eagle3", "eagle", "medusa")
-        for name, dtype in dtypes.items()
+        (family, name, n): Subject(family, network, by_ggml, n, arguments.context)
+        for family in families
+        for name in numbers
+        for network, by_ggml in [made(family, name, arguments.width, arguments.vocab)]
+        for n in map(int, arguments.threads.split(","))
     }
-    threads = [int(n) for n in arguments.threads.split(",")]
     apart: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     between: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     decodes: dict[tuple[str, int], list[float]] = defaultdict(list)
     for _ in range(arguments.repeats):
         decodes["alone", 0].append(score_ms(target, 1))
-        for n in threads:
-            torch.set_num_threads(n)
-            for (family, name), subject in subjects.items():
-                apart[family, name, n].append(subject.chain())
-                subject.chain()
-                score_ms(target, CHAIN + 1)
-                between[family, name, n].append(subject.chain())
-                decodes["after a head", n].append(score_ms(target, 1))
+        for key, subject in subjects.items():
+            apart[key].append(subject.chain())
+            subject.chain()
+            score_ms(target, CHAIN + 1)
+            between[key].append(subject.chain())
+            decodes["after a head", subject.n_threads].append(score_ms(target, 1))
     for key in apart:
         alone, beside = statistics.median(apart[key]), statistics.median(between[key])
         print(f"{key[0]:7} {key[1]:9} {key[2]} threads: {alone:.2f} ms apart, {beside:.2f} between decodes")
     for (what, n), times in decodes.items():
         print(f"a decode of one row {what}{f', {n} threads' if n else ''}: {statistics.median(times):.2f} ms")
-    best: dict[str, float] = {}
-    settings: dict[str, str] = {}
-    for (family, name, n), times in between.items():
-        value = statistics.median(times)
-        if value < best.get(family, float("inf")):
-            best[family], settings[family] = value, f"{name}, {n} threads"
-    report = {
-        "eagle3_step_ms": round(best["eagle3"], 3),
-        "eagle_step_ms": round(best["eagle"], 3),
-        "medusa_ms": round(best["medusa"], 3),
-        "read_ms_per_token": round(subjects["eagle3", "int8"].read_ms_per_token, 4),
-        "settings": settings,
-    }
-    print(json.dumps(report))
+    medians = {key: statistics.median(times) for key, times in between.items()}
+    best: dict[str, dict[str, float]] = {family: {} for family in families}
+    report: dict[str, Any] = {"settings": {}, "between": best}
+    for family, name in ((family, name) for family in families for name in numbers):
+        value, n = min((ms, key[2]) for key, ms in medians.items() if key[:2] == (family, name))
+        best[family][name] = round(value, 3)
+        if name == numbers[0]:
+            report["medusa_ms" if family == "medusa" else f"{family}_step_ms"] = round(value, 3)
+            report["settings"][family] = f"{name}, {n} threads"
+    reads = [subject.read_ms_per_token for key, subject in subjects.items() if key[1] == numbers[0]]
+    print(json.dumps(report | {"read_ms_per_token": round(max(reads), 4)}))
     target.close()
     model.close()
 

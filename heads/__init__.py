@@ -23,9 +23,13 @@ May import `adapters`; nothing else of the project. torch comes with the extra `
     eagle, eagle3        theirs
     layer, norm          a decoder layer, and its norms
     matrix               weights as they are multiplied
+    stacking             weights on top of each other, and pages of mapped files
     rope                 angles
     draft_cache        keys and values: what is settled, and a tree behind it
     draft_state        what an EAGLE network has read, and the tree that it grows
+    passes               rows through an EAGLE network, by PyTorch
+    ggml_pass            few rows, by graphs of llama.cpp's ggml
+    ggml_network         the network as such a graph
     medusa_state       the newest row, and what Medusa's heads make of it
     trees              shapes: which nodes to guess, given ranks or scores
     medusa_presets       the trees that Medusa publishes

@@ -3,6 +3,8 @@
 import torch
 
 from adapters.errors import ConfigError
+from heads.ggml_network import why_no_graph
+from heads.spec import Spec
 
 DTYPES = {
     "float32": torch.float32,
@@ -29,9 +31,14 @@ def choose_device(name: str, *, on_gpu: bool) -> torch.device:
     return device
 
 
+def choose_ggml(name: str, device: torch.device, spec: Spec) -> bool:
+    """Whether ggml computes the steps: "auto", on a CPU, where this llama.cpp and this head allow it."""
+    return name == "auto" and device.type == "cpu" and not why_no_graph(spec)
+
+
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`name` as a dtype. "auto": int8 on a CPU (a step reads every weight once, so the smallest are the
-    fastest), bfloat16 elsewhere."""
+    """`name` as a dtype of PyTorch. "auto": int8 on a CPU (a step reads every weight once, so the smallest
+    are the fastest), bfloat16 elsewhere."""
     if name == "int8" and device.type != "cpu":
         raise ConfigError(f"head_dtype='int8' is for a CPU, this head runs on {device}; use bfloat16")
     if name != "auto":

@@ -10,7 +10,10 @@ _FIRST = 512  # rows allocated at once; then twice as many as are needed
 
 
 class DraftCache:
-    """`n` settled rows in each of `n_layers` layers; rows behind them are overwritten at will."""
+    """`n` settled rows in each of `n_layers` layers; rows behind them are overwritten at will.
+
+    n_room: rows that there is memory for. It may be written from outside, too: see `memory`.
+    """
 
     def __init__(
         self, n_layers: int, n_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
@@ -21,12 +24,12 @@ class DraftCache:
 
     def reserve(self, n: int) -> None:
         """Make room for `n` rows in all; what is settled stays."""
-        if n <= self._rows.shape[3]:
+        if n <= self.n_room:
             return
         shape = list(self._rows.shape)
         shape[3] = max(_FIRST, 2 * n)
-        larger = self._rows.new_empty(shape)
-        larger[:, :, :, : self._rows.shape[3]] = self._rows
+        larger = self._rows.new_zeros(shape)  # so that what is masked is a number
+        larger[:, :, :, : self.n_room] = self._rows
         self._rows = larger
 
     def write(self, layer: int, start: int, keys: Tensor, values: Tensor) -> None:
@@ -38,6 +41,14 @@ class DraftCache:
     def read(self, layer: int, start: int, end: int) -> tuple[Tensor, Tensor]:
         """(keys, values) of rows `start` to `end`, `[n_kv_heads, n, head_dim]`; views."""
         return self._rows[0, layer, :, start:end], self._rows[1, layer, :, start:end]
+
+    def memory(self, layer: int) -> tuple[Tensor, Tensor]:
+        """(keys, values), `[n_kv_heads, n_room, head_dim]` without gaps; they move when `n_room` grows."""
+        return self._rows[0, layer], self._rows[1, layer]
+
+    @property
+    def n_room(self) -> int:
+        return self._rows.shape[3]
 
     @property
     def n_bytes(self) -> int:

@@ -16,10 +16,10 @@ from torch import Tensor
 from adapters.target import FloatArray
 from heads.draft_cache import DraftCache
 from heads.eagle import Eagle
-from heads.layer import View
-from heads.rope import RotaryTable
+from heads.passes import Pass, Place, Said, TorchPass
 
 _STRETCH = 256  # pairs read at once: their mask grows with the square
+_FEW = 32  # pairs up to which passes of few rows are the quicker ones
 _LEAST = 1e-30  # a probability, so that its logarithm is a number
 _MOST_NODES = 64  # first size of a tree's ancestor table
 
@@ -48,13 +48,21 @@ def likeliest_tokens(logits: Tensor, k: int, ids: Tensor | None) -> tuple[NDArra
 class DraftState:
     """One text's state on a network. `n_pairs`: pairs read and kept."""
 
-    def __init__(self, network: Eagle, window: int = 0) -> None:
-        """window: pairs that attention looks back, 0 = all of them."""
+    def __init__(self, network: Eagle, window: int = 0, *, ggml_threads: int = 0) -> None:
+        """window: pairs that attention looks back, 0 = all of them. ggml_threads: ggml computes few rows with
+        so many threads, 0 = PyTorch computes all."""
         spec = network.spec
         self.network, self._window = network, window
-        self._rope = RotaryTable(spec.rope, spec.head_dim, network.dtype, network.device)
-        self._cache = DraftCache(spec.n_layers, spec.n_kv_heads, spec.head_dim, network.dtype, network.device)
-        self._out: Tensor | None = None  # of the newest pair, [1, width]
+        # ggml computes in float32, whatever the weights are in
+        dtype = torch.float32 if ggml_threads else network.dtype
+        self._cache = DraftCache(spec.n_layers, spec.n_kv_heads, spec.head_dim, dtype, network.device)
+        self._many: Pass = TorchPass(network, self._cache)
+        self._few: Pass = self._many
+        if ggml_threads:
+            from heads.ggml_pass import GgmlPass
+
+            self._few = GgmlPass(network, self._cache, ggml_threads)
+        self._said: Said | None = None  # after the newest pair
         self._feedback: list[Tensor] = []  # of the root, then of each node, [1, width]
         self._depth: list[int] = []
         self._above = np.zeros((_MOST_NODES, _MOST_NODES), bool)  # [node, ancestor or itself]
@@ -71,43 +79,43 @@ class DraftState:
     def truncate(self, n: int) -> None:
         """Keep the first `n` pairs; nothing can be grown before the next `read`."""
         self._cache.n = min(n, self._cache.n)
-        self._out = None
+        self._said = None
 
     @torch.inference_mode()
     def read(self, features: FloatArray, tokens: Sequence[int]) -> None:
         """Append pairs: features `[n, F]` of the target and the n tokens after them."""
-        for start in range(0, len(tokens), _STRETCH):
-            stop = min(len(tokens), start + _STRETCH)
-            self._read(features[start:stop], tokens[start:stop])
+        n, few = len(tokens), 0 if self._few is self._many else _FEW
+        start = 0
+        while n - start > few:  # but for the last: who says what comes after it is quick with few rows
+            stop = min(n - (few > 0), start + _STRETCH)
+            self._read(self._many, features[start:stop], tokens[start:stop])
+            start = stop
+        if start < n:
+            self._read(self._few, features[start:], tokens[start:])
 
-    def _read(self, features: FloatArray, tokens: Sequence[int]) -> None:
-        network, start, n = self.network, self._cache.n, len(tokens)
+    def _read(self, by: Pass, features: FloatArray, tokens: Sequence[int]) -> None:
+        start, n = self._cache.n, len(tokens)
         self._cache.reserve(start + n + _MOST_NODES)
-        g = network.fuse(torch.tensor(features, device=network.device))  # a copy, as they may be read-only
-        ids = torch.tensor(tokens, dtype=torch.int64, device=network.device)
-        cos, sin = self._rope.rows(slice(start, start + n), start + n)
         first = max(0, start + 1 - self._window) if self._window else 0
-        view = View(start, first, cos, sin, self._causal(first, start, n))
-        out = network(g, ids, self._cache, view)
+        place = Place(start, first, range(start, start + n), self._causal(first, start, n))
+        self._said = by.read(features, tokens, place)
         self._cache.n = start + n
-        self._out = out[-1:]
 
-    def _causal(self, first: int, start: int, n: int) -> Tensor | None:
+    def _causal(self, first: int, start: int, n: int) -> NDArray[np.bool_] | None:
         """What n new rows from `start` on see of the rows from `first` on."""
         if n == 1:
             return None
-        row = torch.arange(start, start + n, device=self.network.device)[:, None]
-        column = torch.arange(first, start + n, device=self.network.device)
+        row, column = np.arange(start, start + n)[:, None], np.arange(first, start + n)
         mask = column <= row
         return mask & (column > row - self._window) if self._window else mask
 
     @torch.inference_mode()
     def open(self, k: int) -> Frontier:
         """Begin a tree: the k likeliest tokens after the newest pair's token."""
-        if self._out is None:
+        if self._said is None:
             raise ValueError("read a pair first")
-        self._feedback, self._depth = [self.network.feedback(self._out)], []
-        return self._frontier(self._out, k)
+        self._feedback, self._depth = [self._said.feedback], []
+        return self._frontier(self._said, k)
 
     @torch.inference_mode()
     def grow(self, parents: Sequence[int], tokens: Sequence[int], k: int) -> Frontier:
@@ -115,37 +123,29 @@ class DraftState:
 
         parents `[m]`: node numbers in the order in which they were added, -1 = the root.
         """
-        network, n_old, m, settled = self.network, len(self._depth), len(tokens), self._cache.n
-        self._cache.reserve(settled + n_old + m)
+        m, settled = len(tokens), self._cache.n
+        self._cache.reserve(settled + len(self._depth) + m)
         depths = [0 if parent < 0 else self._depth[parent] + 1 for parent in parents]
         g = self._feedback[1 + parents[0]] if m == 1 else torch.cat([self._feedback[1 + p] for p in parents])
-        ids = torch.tensor(tokens, dtype=torch.int64, device=network.device)
-        view = self._tree_view(parents, depths, settled)
-        out = network(g, ids, self._cache, view)
-        feedback = network.feedback(out)
-        self._feedback += [feedback] if m == 1 else list(torch.split(feedback, 1))
+        said = self._few.grow(g, tokens, self._tree_place(parents, depths, settled))
+        self._feedback += [said.feedback] if m == 1 else list(torch.split(said.feedback, 1))
         self._depth += depths
-        return self._frontier(out, k)
+        return self._frontier(said, k)
 
-    def _tree_view(self, parents: Sequence[int], depths: list[int], settled: int) -> View:
+    def _tree_place(self, parents: Sequence[int], depths: list[int], settled: int) -> Place:
         """Nodes see the settled pairs (as far as the window goes), their ancestors and themselves."""
         n_old, m = len(self._depth), len(parents)
         self._note_ancestors(parents)
         last = settled + max(depths) + 1
-        cos, sin = self._rope.rows(self._places(depths, settled), last)
         first = max(0, last - self._window) if self._window else 0
         first = min(first, settled)
+        positions = [settled + depth for depth in depths]
         above = self._above[n_old : n_old + m, : n_old + m]
         if above.all():  # a chain
-            return View(settled + n_old, first, cos, sin, None)
+            return Place(settled + n_old, first, range(last - 1, last), None)
         mask = np.ones((m, settled - first + n_old + m), bool)
         mask[:, settled - first :] = above
-        return View(settled + n_old, first, cos, sin, torch.from_numpy(mask).to(self.network.device))
-
-    def _places(self, depths: list[int], settled: int) -> slice | Tensor:
-        if len(depths) == 1:
-            return slice(settled + depths[0], settled + depths[0] + 1)
-        return torch.tensor([settled + depth for depth in depths], device=self.network.device)
+        return Place(settled + n_old, first, positions, mask)
 
     def _note_ancestors(self, parents: Sequence[int]) -> None:
         n_old, n_new = len(self._depth), len(self._depth) + len(parents)
@@ -157,5 +157,5 @@ class DraftState:
             self._above[node] = self._above[parent] if parent >= 0 else False
             self._above[node, node] = True
 
-    def _frontier(self, out: Tensor, k: int) -> Frontier:
-        return Frontier(*likeliest_tokens(self.network.logits(out), k, self.network.d2t))
+    def _frontier(self, said: Said, k: int) -> Frontier:
+        return Frontier(*likeliest_tokens(said.logits, k, self.network.d2t))

@@ -91,8 +91,12 @@ class Eagle(nn.Module):
 
     def logits(self, out: Tensor) -> Tensor:
         """`[n, width]` -> `[n, n_vocab]`."""
-        rows: Tensor = self.output(self._normed("norm", out))
+        rows: Tensor = self.output(self.last(out))
         return rows
+
+    def last(self, out: Tensor) -> Tensor:
+        """What the projection reads, `[n, width]`."""
+        return self._normed("norm", out)
 
     def feedback(self, out: Tensor) -> Tensor:
         """What stands for the target's feature where there is none yet, `[n, width]`."""

@@ -15,9 +15,10 @@ from heads.matrix import matrix
 from heads.norm import normed
 from heads.rope import rotate
 from heads.spec import EagleSpec
+from heads.stacking import on_top
 
 # matrices with the same input are one, which saves a pass of overhead each
-_FUSED = {"qkv": ("q", "k", "v"), "o": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
+FUSED = {"qkv": ("q", "k", "v"), "o": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
 _NORMS = ("post_norm", "input_norm", "q_norm", "k_norm")
 
 
@@ -56,7 +57,7 @@ class Layer(nn.Module):
         sizes = {"q": self.n_heads * self.head_dim, "k": self.n_kv * self.head_dim}
         sizes |= {"v": sizes["k"], "gate": self.down.in_features, "up": self.down.in_features}
         found: dict[str, Tensor] = {}
-        for fused, parts in _FUSED.items():
+        for fused, parts in FUSED.items():
             for kind, value in getattr(self, fused).named_parameters():
                 pieces = value.split([sizes[part] for part in parts]) if len(parts) > 1 else (value,)
                 found |= {f"{part}.{kind}": piece for part, piece in zip(parts, pieces, strict=True)}
@@ -76,13 +77,14 @@ class Layer(nn.Module):
         n = len(x)
         queries, keys, values = self.project(x, view.cos, view.sin)
         cache.write(index, view.start, keys, values)
-        seen_keys, seen_values = cache.read(index, view.first, view.start + n)
         # the queries that share a key head stand as further rows: no key is ever repeated
         group = self.n_heads // self.n_kv
         queries = queries.view(n, self.n_kv, group, self.head_dim)
         queries = queries.permute(1, 2, 0, 3).reshape(1, self.n_kv, group * n, self.head_dim)
         mask = None if view.mask is None else view.mask.repeat(group, 1)
-        mixed = scaled_dot_product_attention(queries, seen_keys[None], seen_values[None], attn_mask=mask)
+        seen = cache.read(index, view.first, view.start + n)
+        keys, values = (rows[None].to(queries.dtype) for rows in seen)
+        mixed = scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         mixed = mixed.view(self.n_kv, group, n, self.head_dim).permute(2, 0, 1, 3).reshape(n, -1)
         out: Tensor = self.o(mixed)
         return out
@@ -110,7 +112,7 @@ class Layer(nn.Module):
 def _fused(name: str, tensors: Mapping[str, Tensor]) -> nn.Linear:
     """The parts of a fused matrix on top of each other; a part without a bias has one of zeros if others
     have."""
-    parts = _FUSED[name]
+    parts = FUSED[name]
     weights = [tensors[f"{part}.weight"] for part in parts]
     biases = [tensors.get(f"{part}.bias") for part in parts]
     bias = None
@@ -121,4 +123,4 @@ def _fused(name: str, tensors: Mapping[str, Tensor]) -> nn.Linear:
                 for weight, one in zip(weights, biases, strict=True)
             ]
         )
-    return matrix(weights[0] if len(weights) == 1 else torch.cat(weights), bias)
+    return matrix(on_top(weights), bias)

@@ -4,10 +4,13 @@ A draft step reads every weight once, so that it is as fast as they are small. K
 they are for.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from heads.stacking import give_back
 
 
 class Int8Matrix(nn.Module):
@@ -22,13 +25,16 @@ class Int8Matrix(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        scale = weight.abs().amax(dim=1).float().clamp_(min=1e-12) / 127
         rounded = torch.empty(weight.shape, dtype=torch.int8)
-        for rows in range(0, len(weight), _STRETCH):  # in stretches: a head may be larger than what is left
-            part = slice(rows, rows + _STRETCH)
-            rounded[part] = (weight[part].float() / scale[part, None]).round().to(torch.int8)
+        scale = torch.empty(len(weight), dtype=torch.bfloat16)
+        for rows in _stretches(*weight.shape):
+            part = weight[rows].float()
+            largest = part.abs().amax(dim=1).clamp_(min=1e-12) / 127
+            scale[rows] = largest.to(torch.bfloat16)
+            rounded[rows] = (part / largest[:, None]).round_().to(torch.int8)
+            give_back(weight[rows])
         self.register_buffer("weight", rounded)
-        self.register_buffer("scale", scale.to(torch.bfloat16))
+        self.register_buffer("scale", scale)
         self.register_buffer("bias", None if bias is None else bias.to(torch.bfloat16))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,7 +45,51 @@ class Int8Matrix(nn.Module):
         return out if self.bias is None else out + self.bias
 
 
-_STRETCH = 4096  # rows
+class BlockMatrix(nn.Module):
+    """`x W^T + b` with W rounded to 8 bits, one scale for each 32 weights of a row: Q8_0, as ggml multiplies
+    with it where it lies (heads.ggml_network).
+
+    PyTorch has no such product: here the weights are made of it again, which pays for many rows only.
+    """
+
+    weight: Tensor  # [n_out, n_in / 32 * 34] bytes: of each block a float16 scale and 32 numbers
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        n_out, self.in_features = weight.shape
+        packed = torch.empty(n_out, self.in_features // BLOCK, 2 + BLOCK, dtype=torch.uint8)
+        for rows in _stretches(n_out, self.in_features):
+            part = weight[rows].float().view(-1, self.in_features // BLOCK, BLOCK)
+            scale = (part.abs().amax(dim=-1, keepdim=True) / 127).clamp_(min=_LEAST)
+            packed[rows, :, :2] = scale.half().view(torch.uint8)
+            packed[rows, :, 2:] = (part / scale).round_().to(torch.int8).view(torch.uint8)
+            give_back(weight[rows])
+        self.register_buffer("weight", packed.flatten(1))
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., n_in]` -> `[..., n_out]`."""
+        stretches = _stretches(len(self.weight), self.in_features)
+        out = torch.cat([linear(x, self.rows(rows, x.dtype)) for rows in stretches], dim=-1)
+        return out if self.bias is None else out + self.bias
+
+    def rows(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        """Those rows of the matrix that it stands for."""
+        packed = self.weight[rows].view(-1, self.in_features // BLOCK, 2 + BLOCK)
+        scale = packed[..., :2].contiguous().view(torch.float16).to(dtype)
+        return (packed[..., 2:].view(torch.int8).to(dtype) * scale).flatten(1)
+
+
+BLOCK = 32  # weights
+_LEAST = 6e-8  # the smallest float16
+_STRETCH = 2**21  # numbers
+
+
+def _stretches(n_out: int, n_in: int) -> Iterator[slice]:
+    """Rows that are rounded together: a head may be larger than the memory that is left."""
+    n = max(1, _STRETCH // n_in)
+    return (slice(start, start + n) for start in range(0, n_out, n))
 
 
 def matrix(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
@@ -53,10 +103,25 @@ def matrix(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
 
 def to_int8(network: nn.Module, keep: Collection[str] = ()) -> None:
     """Round every matrix of `network` but those named in `keep` to 8 bits, in place."""
+    _replace(network, keep, lambda linear: Int8Matrix(linear.weight.detach(), linear.bias))
+
+
+def to_blocks(network: nn.Module, keep: Collection[str] = ()) -> None:
+    """The same in Q8_0; what does not divide into blocks stays as it is."""
+
+    def rounded(linear: nn.Linear) -> nn.Module:
+        if linear.in_features % BLOCK:
+            return linear
+        return BlockMatrix(linear.weight.detach(), None if linear.bias is None else linear.bias.detach())
+
+    _replace(network, keep, rounded)
+
+
+def _replace(network: nn.Module, keep: Collection[str], by: Callable[[nn.Linear], nn.Module]) -> None:
     for name, module in list(network.named_children()):
         if name in keep:
             continue
         if isinstance(module, nn.Linear):
-            setattr(network, name, Int8Matrix(module.weight.detach(), module.bias))
+            setattr(network, name, by(module))
         else:
-            to_int8(module)
+            _replace(module, (), by)

@@ -14,6 +14,7 @@ from torch.nn.functional import linear, silu
 
 from heads.matrix import matrix
 from heads.spec import MedusaSpec
+from heads.stacking import on_top
 
 
 class Medusa(nn.Module):
@@ -27,7 +28,9 @@ class Medusa(nn.Module):
         self.spec = spec
         heads = range(spec.n_heads)
         self.weights = nn.ParameterList(
-            torch.stack([tensors[f"blocks.{i}.{block}.weight"] for i in heads])
+            on_top([tensors[f"blocks.{i}.{block}.weight"] for i in heads]).view(
+                spec.n_heads, -1, spec.hidden_size
+            )
             for block in range(spec.n_blocks)
         )
         self.biases = nn.ParameterList(
@@ -55,13 +58,16 @@ class Medusa(nn.Module):
             return rows
         return torch.stack([output(one) for one, output in zip(x, self.outputs, strict=True)])
 
-    def guess(self, index: int, hidden: Tensor) -> Tensor:
-        """One head alone: `[n, h]` -> `[n, n_vocab]`."""
+    def last(self, index: int, hidden: Tensor) -> Tensor:
+        """What the projection of one head reads, `[n, h]` -> `[n, h]`."""
         x = hidden
         for weight, bias in zip(self.weights, self.biases, strict=True):
             x = x + silu(linear(x, weight[index], bias[index]))
-        rows: Tensor = self.outputs[min(index, len(self.outputs) - 1)](x)
-        return rows
+        return x
+
+    def projection(self, index: int) -> Tensor:
+        """That of one head, `[n_vocab, h]`."""
+        return cast(nn.Linear, self.outputs[min(index, len(self.outputs) - 1)]).weight
 
     def canonical(self) -> dict[str, Tensor]:
         """The tensors that make these heads, by canonical names."""

@@ -82,11 +82,13 @@ class SpeculationSettings:
 class HeadSettings:
     """How a head runs.
 
-    head_dtype: float32, bfloat16, float16, int8 (weights of 8 bits, CPU only), auto = int8 on a CPU, else
-    bfloat16. head_device: cpu, cuda, mps, ..., auto = the GPU where PyTorch has one and the target uses it.
-    head_threads: PyTorch's threads on a CPU, None = PyTorch's choice; process-wide. head_window: tokens that
-    an EAGLE head looks back, 0 = all. head_vocab: the likeliest tokens that a head without a vocabulary of
-    its own may draft: a number (the first ones of the vocabulary) or a file of token ids; None = all.
+    head_dtype: float32, bfloat16, float16, int8 (weights of 8 bits, CPU only), auto = 8 bits on a CPU, else
+    bfloat16. On a CPU, auto lets llama.cpp's ggml compute the steps of an EAGLE head; the others are
+    PyTorch's. head_device: cpu, cuda, mps, ..., auto = the GPU where PyTorch has one and the target uses it.
+    head_threads: threads on a CPU, None = the target's for ggml and PyTorch's choice for PyTorch, where they
+    are process-wide. head_window: tokens that an EAGLE head looks back, 0 = all. head_vocab: the likeliest
+    tokens that a head without a vocabulary of its own may draft: a number (the first ones of the vocabulary)
+    or a file of token ids; None = all.
     head_taps: layers whose inputs an EAGLE-3 head reads, where its config is wrong about them; () = as it
     says. tree: nodes of a Medusa tree: auto (the likeliest), chain, widths (4x2x1) or a preset's name.
     tree_depth: levels of an EAGLE tree.

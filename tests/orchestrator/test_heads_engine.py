@@ -66,6 +66,16 @@ def test_taps_by_callback_do_not_change_the_text(load, arch, shape, sampling):
 
 
 @SAMPLINGS
+@SHAPES
+@pytest.mark.parametrize("kind", ["medusa", "eagle-bias"])
+@pytest.mark.parametrize("arch", ["gemma4", "glm4moe"])
+def test_rows_that_are_no_outputs_do_not_change_the_text(load, arch, kind, shape, sampling):
+    with load(kind, arch, **shape, **sampling) as engine:
+        assert not engine.target._hidden.needs_outputs
+        assert_plain(engine, engine.tokenizer.encode(PROMPT))
+
+
+@SAMPLINGS
 @pytest.mark.parametrize("tree", ["chain", "3x2x1", "mc_sim_7b_63"])
 @pytest.mark.parametrize("kind", ["medusa", "medusa-tied"])
 def test_named_medusa_trees_do_not_change_the_text(load, kind, tree, sampling):
