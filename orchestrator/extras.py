@@ -9,3 +9,9 @@ def require_torch() -> None:
     """Raise ConfigError where PyTorch, in which heads run, is not installed."""
     if find_spec("torch") is None:
         raise ConfigError("heads run in PyTorch, which is not installed: pip install 'pilotfish[heads]'")
+
+
+def require_matplotlib() -> None:
+    """Raise ConfigError where matplotlib, which draws, is not installed."""
+    if find_spec("matplotlib") is None:
+        raise ConfigError("plots need matplotlib, which is not installed: pip install 'pilotfish[plots]'")

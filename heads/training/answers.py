@@ -17,10 +17,17 @@ import numpy as np
 
 from adapters.errors import AdapterError
 
+_AS_IT_STANDS = "text-"
+
 
 def key_of(prompt: Sequence[int]) -> str:
     """What tells prompts apart: a hash of their tokens, 32 hexadecimal digits."""
     return hashlib.sha256(np.asarray(prompt, "<i4").tobytes()).hexdigest()[:32]
+
+
+def is_document(key: str) -> bool:
+    """Whether it is the key of a text that nobody answered."""
+    return key.startswith(_AS_IT_STANDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,12 @@ class Answer:
     def to(cls, prompt: Sequence[int], answer: Sequence[int]) -> "Answer":
         """With the key that belongs to `prompt`."""
         return cls(key_of(prompt), tuple(map(int, prompt)), tuple(map(int, answer)))
+
+    @classmethod
+    def as_it_stands(cls, before: Sequence[int], text: Sequence[int]) -> "Answer":
+        """A text in an answer's place, `before` in the prompt's; its key is that of all its tokens."""
+        key = _AS_IT_STANDS + key_of([*before, *text])
+        return cls(key, tuple(map(int, before)), tuple(map(int, text)))
 
 
 class AnswerFile:

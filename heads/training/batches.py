@@ -8,6 +8,7 @@ from hashlib import sha256
 
 import torch
 
+from heads.training.answers import is_document
 from heads.training.store import FeatureStore, Text
 from heads.training.unroll import Batch
 
@@ -23,10 +24,14 @@ def _place(key: str) -> float:
 
 
 def split(texts: Sequence[Text], share: float) -> tuple[list[Text], list[Text]]:
-    """(texts to learn from, texts held out); of very few texts one is held out whatever the share."""
-    held = [text for text in texts if is_held_out(text.key, share)]
-    if not held and texts:
-        held = [min(texts, key=lambda text: _place(text.key))]
+    """(texts to learn from, texts held out); of very few texts one is held out whatever the share.
+
+    Where there are answers, only answers are held out: what is drafted are answers, not documents.
+    """
+    judges = [text for text in texts if not is_document(text.key)] or texts
+    held = [text for text in judges if is_held_out(text.key, share)]
+    if not held and judges:
+        held = [min(judges, key=lambda text: _place(text.key))]
     out = {text.key for text in held}
     return [text for text in texts if text.key not in out], held
 
@@ -48,18 +53,25 @@ def batched(texts: Sequence[Text], n_tokens: int, seed: int | None) -> list[list
     return groups
 
 
-def load(store: FeatureStore, texts: Sequence[Text]) -> Batch:
-    """The texts' tokens and rows, padded at their ends with what does not count."""
+def load(store: FeatureStore, texts: Sequence[Text], *, with_prompts: bool = True) -> Batch:
+    """The texts' tokens and rows, padded at their ends with what does not count.
+
+    with_prompts: whether prompts teach, too: the target has a law of their tokens as of any others.
+    """
     longest = max(text.n for text in texts)
     tokens = torch.zeros(len(texts), longest, dtype=torch.int64)
     rows = torch.zeros(len(texts), longest, store.n_features + store.n_last, dtype=torch.bfloat16)
-    counts = torch.zeros(len(texts), longest, dtype=torch.bool)
+    counts, taught = (torch.zeros(len(texts), longest, dtype=torch.bool) for _ in range(2))
     for place, text in enumerate(texts):
         tokens[place, : text.n], rows[place, : text.n] = store.read(text)
         counts[place, text.n_prompt : text.n] = True
-    return Batch(tokens, rows[..., : store.n_features], rows[..., store.n_features :], counts)
+        taught[place, 0 if with_prompts else text.n_prompt : text.n] = True
+    features, last = rows.split([store.n_features, store.n_last], dim=-1)
+    return Batch(tokens, features, last, counts, taught)
 
 
-def in_batches(store: FeatureStore, groups: Sequence[Sequence[Text]]) -> Iterator[Batch]:
+def in_batches(
+    store: FeatureStore, groups: Sequence[Sequence[Text]], *, with_prompts: bool = True
+) -> Iterator[Batch]:
     for group in groups:
-        yield load(store, group)
+        yield load(store, group, with_prompts=with_prompts)

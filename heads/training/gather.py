@@ -1,9 +1,9 @@
-"""Reading the target's hidden rows off its own answers, one prefill each.
+"""Reading the target's hidden rows off texts, one prefill each.
 
 Knows contexts and taps; what is stored is the store's business.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,9 +18,48 @@ from heads.training.store import FeatureStore
 _ROWS = 512  # of one decode: each is an output, as post-norm rows are wanted
 
 
+class Reader:
+    """The target as a reader of texts of at most `max_length` tokens; its context opens with the first."""
+
+    def __init__(
+        self, model: LlamaModel, taps: tuple[int, ...], max_length: int, n_threads: int | None = None
+    ) -> None:
+        self._model, self._taps = model, taps
+        self._settings = ContextSettings(
+            n_ctx=max_length + 1,
+            n_batch=_ROWS,
+            n_ubatch=_ROWS,
+            max_rows=_ROWS,
+            n_threads=n_threads,
+        )
+        self._context: LlamaContext | None = None
+
+    def rows(self, tokens: Sequence[int]) -> torch.Tensor:
+        """`[n, taps and post-norm row]` bfloat16; the last token is decoded, too, behind which nothing is
+        asked."""
+        if self._context is None:
+            taps = HiddenTaps(post_norm=True, layers=self._taps)
+            self._context = LlamaContext(self._model, self._settings, taps)
+        found: list[torch.Tensor] = []
+
+        def take(_start: int, hidden: HiddenRows) -> None:
+            assert hidden.post_norm is not None
+            rows = np.concatenate([*(hidden.layers[layer] for layer in self._taps), hidden.post_norm], axis=1)
+            found.append(torch.from_numpy(rows).to(torch.bfloat16))
+
+        self._context.truncate(0)
+        self._context.prefill([*tokens, tokens[-1]], on_hidden=take)
+        return torch.cat(found)
+
+    def close(self) -> None:
+        """Free the context; safe to call twice, and a later text opens another."""
+        if self._context is not None:
+            self._context.close()
+            self._context = None
+
+
 def gather(
-    model: LlamaModel,
-    taps: tuple[int, ...],
+    reader: Reader,
     answers: Iterable[Answer],
     store: FeatureStore,
     *,
@@ -28,33 +67,26 @@ def gather(
     budget: int,
     progress: Callable[[int], None] = lambda _n_tokens: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Add each answer that the store has not, cut to `max_length` tokens, while `budget` bytes allow."""
-    settings = ContextSettings(n_ctx=max_length + 1, n_batch=_ROWS, n_ubatch=_ROWS, max_rows=_ROWS)
-    context = LlamaContext(model, settings, HiddenTaps(post_norm=True, layers=taps))
-    try:
-        for answer in answers:
-            if should_stop() or store.n_bytes >= budget:
-                return
-            tokens = [*answer.prompt, *answer.answer][:max_length]
-            if answer.key in store or len(answer.prompt) >= len(tokens):
-                continue
-            store.add(answer.key, len(answer.prompt), tokens, _rows(context, tokens, taps))
-            progress(store.n_tokens)
-    finally:
-        context.close()
+) -> int:
+    """Add each text that the store has not, cut to `max_length` tokens, while `budget` bytes allow; how many
+    were left out because they do not."""
+    n_left_out = 0
+    for key, n_prompt, tokens in new_texts(answers, store, max_length):
+        if should_stop():
+            break
+        if store.n_bytes >= budget:
+            n_left_out += 1
+            continue
+        store.add(key, n_prompt, tokens, reader.rows(tokens))
+        progress(store.n_tokens)
+    return n_left_out
 
 
-def _rows(context: LlamaContext, tokens: list[int], taps: tuple[int, ...]) -> torch.Tensor:
-    """`[n, taps and post-norm row]` bfloat16; the last token is decoded, too, behind which nothing is
-    asked."""
-    found: list[torch.Tensor] = []
-
-    def take(_start: int, hidden: HiddenRows) -> None:
-        assert hidden.post_norm is not None
-        rows = np.concatenate([*(hidden.layers[layer] for layer in taps), hidden.post_norm], axis=1)
-        found.append(torch.from_numpy(rows).to(torch.bfloat16))
-
-    context.truncate(0)
-    context.prefill([*tokens, tokens[-1]], on_hidden=take)
-    return torch.cat(found)
+def new_texts(
+    answers: Iterable[Answer], store: FeatureStore, max_length: int
+) -> Iterator[tuple[str, int, list[int]]]:
+    """(key, tokens of the prompt, all tokens up to `max_length`) of what the store has not."""
+    for answer in answers:
+        tokens = [*answer.prompt, *answer.answer][:max_length]
+        if answer.key not in store and len(answer.prompt) < len(tokens):
+            yield answer.key, len(answer.prompt), tokens

@@ -64,8 +64,9 @@ class MedusaObjective:
         n_heads = self.network.spec.n_heads
         hidden = batch.last[:, : batch.tokens.shape[1] - 1 - n_heads]
 
-        def guess(head: int, rows: Tensor) -> Tensor:
-            return self.network.guess(head, hidden[rows].to(self.network.dtype))
+        def guess(head: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+            last = self.network.last(head, hidden[rows].to(self.network.dtype))
+            return last, self.network.projection(head)
 
         return judged(batch, n_heads, self._aims, guess)
 

@@ -43,7 +43,8 @@ class FeatureStore:
         self.texts = self._read_index()
         self._known = {text.key for text in self.texts}
         self.n_tokens = sum(text.n for text in self.texts)
-        self._cut_back("rows.bin", self._row_bytes)
+        if self._row_bytes:
+            self._cut_back("rows.bin", self._row_bytes)
         self._cut_back("tokens.bin", 4)
 
     def _check_meta(self, meta: dict[str, object]) -> None:
@@ -96,10 +97,14 @@ class FeatureStore:
     def add(self, key: str, n_prompt: int, tokens: list[int], rows: Tensor) -> None:
         """Append a text: rows `[n, n_features + n_last]` bfloat16, one for each of its tokens."""
         assert rows.shape == (len(tokens), self.n_features + self.n_last)
+        self._add(key, n_prompt, tokens, rows.contiguous().view(torch.int16).numpy().tobytes())
+
+    def _add(self, key: str, n_prompt: int, tokens: list[int], rows: bytes) -> None:
         text = Text(key, self.n_tokens, len(tokens), n_prompt)
         line = {"key": key, "start": text.start, "n": text.n, "n_prompt": n_prompt}
         try:
-            self._append("rows.bin", rows.contiguous().view(torch.int16).numpy().tobytes())
+            if rows:
+                self._append("rows.bin", rows)
             self._append("tokens.bin", np.asarray(tokens, np.int32).tobytes())
             self._append("index.jsonl", json.dumps(line).encode() + b"\n")
         except OSError as error:
@@ -117,16 +122,16 @@ class FeatureStore:
 
     def read(self, text: Text) -> tuple[Tensor, Tensor]:
         """(tokens `[n]` int64, rows `[n, n_features + n_last]` bfloat16) of a text."""
-        tokens = np.fromfile(self.folder / "tokens.bin", np.int32, text.n, offset=4 * text.start)
         width = self.n_features + self.n_last
         offset = self._row_bytes * text.start
         rows = np.fromfile(self.folder / "rows.bin", np.int16, text.n * width, offset=offset)
-        return torch.from_numpy(tokens.astype(np.int64)), torch.from_numpy(rows).view(torch.bfloat16).view(
-            -1, width
-        )
+        return self._tokens(text), torch.from_numpy(rows).view(torch.bfloat16).view(-1, width)
 
     def tokens(self) -> Iterator[tuple[Text, Tensor]]:
         """Every text's tokens, without its rows."""
         for text in self.texts:
-            found = np.fromfile(self.folder / "tokens.bin", np.int32, text.n, offset=4 * text.start)
-            yield text, torch.from_numpy(found.astype(np.int64))
+            yield text, self._tokens(text)
+
+    def _tokens(self, text: Text) -> Tensor:
+        found = np.fromfile(self.folder / "tokens.bin", np.int32, text.n, offset=4 * text.start)
+        return torch.from_numpy(found.astype(np.int64))

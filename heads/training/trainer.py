@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from adapters.errors import HeadError
 from adapters.settings import require
-from heads.training.batches import batched, in_batches, split
+from heads.training.batches import batched, in_batches, load, split
+from heads.training.device import moved
 from heads.training.objective import Objective
-from heads.training.store import FeatureStore
-from heads.training.unroll import Batch
+from heads.training.ranks import ALONE, Ranks
+from heads.training.store import FeatureStore, Text
+from heads.training.unroll import Batch, Losses
 
 logger = logging.getLogger("pilotfish.train")
 
@@ -32,7 +34,8 @@ class TrainSettings:
     """epochs: passes over the texts. batch_tokens: tokens of one step, padding included. lr: the highest; it
     rises over `warmup` of all steps and falls as a cosine. decay: weight of unrolled step j is decay^j.
     held_out: share of the texts that measure and never teach. patience: epochs without a better acceptance
-    before it ends. minutes: end after so long, 0 = never; checkpoint_minutes: between two checkpoints."""
+    before it ends. with_prompts: whether the target's law of the prompts' tokens is learned, too. minutes:
+    end after so long, 0 = never; checkpoint_minutes: between two checkpoints."""
 
     epochs: int = 10
     batch_tokens: int = 4096
@@ -46,6 +49,7 @@ class TrainSettings:
     patience: int = 3
     seed: int = 0
     bfloat16: bool = False
+    with_prompts: bool = True
     minutes: float = 0.0
     checkpoint_minutes: float = 5.0
 
@@ -78,9 +82,13 @@ class Trainer:
         folder: Path,
         settings: TrainSettings,
         report: Callable[[dict[str, Any]], None] = lambda _line: None,
+        *,
+        ranks: Ranks = ALONE,
     ) -> None:
+        """The network stays on the device that it is on. ranks: processes among which each step is divided;
+        they come to what one of them would, but for rounding."""
         self.objective, self.store, self.folder, self.settings = objective, store, folder, settings
-        self._report = report
+        self._report, self._ranks = report, ranks
         self._train, self._held = split(store.texts, settings.held_out)
         require(
             bool(self._train) and bool(self._held),
@@ -92,6 +100,7 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay
         )
+        self._device = self._parameters[0].device
         self._groups_per_epoch = len(batched(self._train, settings.batch_tokens, 0))
         self.progress = Progress()
         self._resume()
@@ -100,18 +109,30 @@ class Trainer:
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Progress:
         """Train to the end, or until `should_stop`; the best network is in `best.pt`."""
+        progress = self._run(should_stop)
+        self._ranks.wait()  # until the first has written it
+        return progress
+
+    def _run(self, should_stop: Callable[[], bool]) -> Progress:
         began = saved = time.monotonic()
         settings, progress = self.settings, self.progress
         if progress.step == 0 and not progress.history:
             self._judge()  # before anything is learned
         while progress.epoch < settings.epochs and progress.since_best < settings.patience:
             groups = batched(self._train, settings.batch_tokens, settings.seed + progress.epoch)
-            for batch in in_batches(self.store, groups[progress.batch :]):
-                self._step(batch)
+            rest = groups[progress.batch :]
+            for texts in rest:
+                try:
+                    self._step(self._share(texts))
+                except torch.OutOfMemoryError as error:
+                    raise HeadError(
+                        f"{self._device}: no room for steps of {settings.batch_tokens} tokens; what is in "
+                        f"{self.folder} is kept. Use another folder and fewer --batch-tokens, or --device cpu"
+                    ) from error
                 progress.batch += 1
                 now = time.monotonic()
-                out_of_time = 0 < 60 * settings.minutes < now - began
-                if should_stop() or out_of_time:
+                stopped, out_of_time = self._ranks.any(should_stop(), 0 < 60 * settings.minutes < now - began)
+                if stopped or out_of_time:
                     self._save()
                     if out_of_time:
                         self._judge()
@@ -125,26 +146,51 @@ class Trainer:
             self._save()
         return progress
 
-    def _step(self, batch: Batch) -> None:
+    def _share(self, texts: Sequence[Text]) -> Batch | None:
+        """This process's share of a step, None where there are fewer texts than processes."""
+        own = self._ranks.share(texts)
+        if not own:
+            return None
+        return moved(load(self.store, own, with_prompts=self.settings.with_prompts), self._device)
+
+    def _step(self, batch: Batch | None) -> None:
         progress = self.progress
         for group in self._optimizer.param_groups:
             group["lr"] = self._lr(progress.step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.bfloat16):
-            found = self.objective.losses(batch)
-        weights = self.settings.decay ** torch.arange(len(found.loss))
-        loss = (weights * found.loss / found.n_learned.clamp(min=1)).sum()
+        sums = torch.zeros(2, self.settings.n_steps, device=self._device)  # losses and rows, of all processes
+        if batch is not None:
+            found = self._losses(batch)
+            sums += torch.stack([found.loss.detach(), found.n_learned])
+        self._ranks.add_up(sums)
+        weights = self.settings.decay ** torch.arange(self.settings.n_steps, device=self._device)
+        weights = weights / sums[1].clamp(min=1)
+        loss = (weights * sums[0]).sum()
         if not bool(torch.isfinite(loss)):
             raise HeadError(
                 f"the loss of step {progress.step} is not a number; the last checkpoint in {self.folder} is "
                 "kept: go on from it with a lower --lr"
             )
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if batch is not None:
+            (weights * found.loss).sum().backward()  # type: ignore[no-untyped-call]
+        self._add_up_gradients()
         nn.utils.clip_grad_norm_(self._parameters, self.settings.clip)
         self._optimizer.step()
         progress.step += 1
         if progress.step % 20 == 0:
             self._log({"step": progress.step, "epoch": progress.epoch, "loss": round(loss.item(), 4)})
+
+    def _losses(self, batch: Batch) -> Losses:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.settings.bfloat16):
+            return self.objective.losses(batch)
+
+    def _add_up_gradients(self) -> None:
+        if self._ranks.size == 1:
+            return
+        for parameter in self._parameters:
+            if parameter.grad is None:  # had no share of this step
+                parameter.grad = torch.zeros_like(parameter)
+            self._ranks.add_up(parameter.grad)
 
     def _lr(self, step: int) -> float:
         settings, total = self.settings, self.settings.epochs * self._groups_per_epoch
@@ -154,39 +200,45 @@ class Trainer:
         share = min(1.0, (step - warm) / max(1, total - warm))
         return settings.lr * 0.5 * (1 + math.cos(math.pi * share))
 
-    @torch.no_grad()
     def _judge(self) -> None:
-        """Measure on what is held out: how often the first 1, 2, ... guesses are all right."""
-        rows, loss, learned = torch.zeros(()), torch.zeros(()), torch.zeros(())
+        """Measure on what is held out, and keep the network if it is the best so far."""
+        progress = self.progress
+        # the first measures; the others wait for what it finds
+        line = self._ranks.from_first(self._measured() if self._ranks.first else {})
+        self._log(line)
+        progress.history.append(line)
+        if line["tau"] > progress.best:
+            progress.best, progress.since_best = line["tau"], 0
+            self._write("best.pt", {"network": self.objective.network.state_dict()})
+        else:
+            progress.since_best += 1
+
+    @torch.no_grad()
+    def _measured(self) -> dict[str, Any]:
+        """How often the first 1, 2, ... guesses are all right."""
+        rows, loss, learned = torch.zeros(3, device=self._device)
         groups = batched(self._held, self.settings.batch_tokens, None)
         rights: Tensor | None = None
         for batch in in_batches(self.store, groups):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.bfloat16):
-                found = self.objective.losses(batch)
+            found = self._losses(moved(batch, self._device))
             rights = found.right if rights is None else rights + found.right
             rows, loss = rows + found.n_rows[0], loss + found.loss[0]
             learned = learned + found.n_learned[0]
         assert rights is not None
         shares = (rights / rows.clamp(min=1)).tolist()
-        progress = self.progress
-        line = {
-            "step": progress.step,
-            "epoch": progress.epoch,
+        return {
+            "step": self.progress.step,
+            "epoch": self.progress.epoch,
             "held_out": [round(share, 4) for share in shares],
             "tau": round(1.0 + sum(shares), 4),
             "held_out_loss": round(float(loss / learned.clamp(min=1)), 4),
         }
-        self._log(line)
-        progress.history.append(line)
-        if line["tau"] > progress.best:
-            progress.best, progress.since_best = line["tau"], 0
-            _replace(self.folder / "best.pt", {"network": self.objective.network.state_dict()})
-        else:
-            progress.since_best += 1
 
     # -- files -------------------------------------------------------------------------------------
 
     def _log(self, line: dict[str, Any]) -> None:
+        if not self._ranks.first:
+            return
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": round(time.time(), 1), **line}) + "\n")
         self._report(line)
@@ -198,14 +250,18 @@ class Trainer:
             "progress": asdict(self.progress),
             "settings": asdict(self.settings),
         }
-        _replace(self.folder / "checkpoint.pt", state)
+        self._write("checkpoint.pt", state)
+
+    def _write(self, name: str, state: dict[str, Any]) -> None:
+        if self._ranks.first:
+            _replace(self.folder / name, state)
 
     def _resume(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         changed = [
             name
             for name in ("epochs", "batch_tokens", "lr", "seed", "n_steps", "held_out")

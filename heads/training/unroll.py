@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from heads.eagle import Eagle
 from heads.layer import Layer
 from heads.rope import RotaryTable
+from heads.training.soft_loss import soft_cross_entropy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,15 @@ class Batch:
     """B texts of at most T tokens, padded at their ends.
 
     tokens `[B, T]`; features `[B, T, F]` of each token; last `[B, T, h]`: the target's post-norm rows, from
-    which its own next-token law follows; counts `[B, T]`: whether the token is one that the target wrote.
+    which its own next-token law follows; counts `[B, T]`: whether the token is one that the target wrote,
+    which is what acceptance is measured on; taught `[B, T]`: whether the target's law of it is learned from.
     """
 
     tokens: Tensor
     features: Tensor
     last: Tensor
     counts: Tensor
+    taught: Tensor
 
 
 def outputs(network: Eagle, batch: Batch, n_steps: int, rope: RotaryTable) -> Iterator[Tensor]:
@@ -85,8 +88,8 @@ def _attended(
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Sums over the rows that count, by step `[n_steps]`. loss: cross-entropy against the target's law, over
-    `n_learned` rows. right: how often this guess and all before it were what the target said, of `n_rows`."""
+    """Sums by step `[n_steps]`. loss: cross-entropy against the target's law, over `n_learned` rows. right:
+    how often this guess and all before it were what the target said, of the `n_rows` that count."""
 
     loss: Tensor
     right: Tensor
@@ -110,33 +113,35 @@ def losses(
     """How far an EAGLE head's guesses are from the target's own law on the draft vocabulary; and, `likeness`
     times, its rows from the target's next post-norm rows (EAGLE-1: then laws count a tenth)."""
     steps = list(outputs(network, batch, n_steps, rope))
-    found = judged(batch, n_steps, aims, lambda step, rows: network.logits(steps[step][rows]))
+    projection = cast(nn.Linear, network.output).weight
+    found = judged(batch, n_steps, aims, lambda step, rows: (network.last(steps[step][rows]), projection))
     if not likeness:
         return found
     n, far = steps[0].shape[1], list[Tensor]()
     for step, out in enumerate(steps):
-        rows = batch.counts[:, 2 + step : 2 + step + n]
+        rows = batch.taught[:, 2 + step : 2 + step + n]
         wanted = batch.last[:, 1 + step : 1 + step + n][rows].float()
         far.append(smooth_l1_loss(out[rows].float(), wanted, reduction="none").mean(-1).sum())
     return replace(found, loss=0.1 * found.loss + likeness * torch.stack(far))
 
 
-def judged(batch: Batch, n_steps: int, aims: Aims, guess: Callable[[int, Tensor], Tensor]) -> Losses:
-    """guess(step, rows `[B, T - 1 - n_steps]` bool) -> logits of these rows at that step, `[n, Vd]`."""
+def judged(
+    batch: Batch, n_steps: int, aims: Aims, guess: Callable[[int, Tensor], tuple[Tensor, Tensor]]
+) -> Losses:
+    """guess(step, rows `[B, T - 1 - n_steps]` bool) -> what the projection reads at these rows of that step,
+    `[n, width]`, and the projection, `[Vd, width]`."""
     n = batch.tokens.shape[1] - 1 - n_steps
     loss, rights, learned, counts = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
     alive: Tensor | None = None
     for step in range(n_steps):
         said = slice(2 + step, 2 + step + n)  # the token that is guessed
         wanted, counted = aims.places[batch.tokens[:, said]], batch.counts[:, said]
-        rows = counted & (wanted >= 0)
-        logits = guess(step, rows).float()
-        with torch.no_grad():
-            before = batch.last[:, 1 + step : 1 + step + n][rows].to(aims.output.dtype)
-            law = torch.softmax((before @ aims.output.T).float(), dim=-1)
-        loss.append(-(law * torch.log_softmax(logits, dim=-1)).sum())
+        rows = batch.taught[:, said] & (wanted >= 0)
+        before = batch.last[:, 1 + step : 1 + step + n][rows]
+        found = soft_cross_entropy(*guess(step, rows), before.to(aims.output.dtype), aims.output)
+        loss.append(found.loss)
         right = torch.zeros_like(rows)
-        right[rows] = logits.argmax(-1) == wanted[rows]
+        right[rows] = found.likeliest == wanted[rows]
         alive = right if alive is None else alive & right
         rights.append((alive & counted).sum())
         learned.append(rows.sum())

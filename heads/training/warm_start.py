@@ -30,9 +30,9 @@ _NAMES = {
 }
 
 
-def draft_vocabulary(answers: Iterable[Sequence[int]], n: int) -> Tensor:
-    """The `n` most frequent tokens of the target's own answers, ascending `[<= n]` int64."""
-    counts = Counter(token for answer in answers for token in answer)
+def draft_vocabulary(texts: Iterable[Sequence[int]], n: int) -> Tensor:
+    """The `n` most frequent tokens of `texts`, ascending `[<= n]` int64."""
+    counts = Counter(token for text in texts for token in text)
     return torch.tensor(sorted(token for token, _ in counts.most_common(n)), dtype=torch.int64)
 
 

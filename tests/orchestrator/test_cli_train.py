@@ -1,12 +1,17 @@
 """`pilotfish train` on a tiny model: what it makes drafts, and what was stopped goes on."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
+from adapters.errors import HeadError
 from heads.checkpoint import load_head
-from heads.training import recipe
-from orchestrator import Engine
+from heads.training import workshop
+from heads.training.trainer import Trainer
+from orchestrator import Engine, extras
 from tests.cli_program import run
 
 N_PROMPTS = 24
@@ -20,9 +25,18 @@ def prompts(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    """A folder with one document."""
+    path = tmp_path_factory.mktemp("documents") / "book.md"
+    path.write_text("".join(f"The cat {n} is in the other hat of the man {n * n}.\n" for n in range(60)))
+    return path.parent
+
+
+@pytest.fixture(scope="module")
 def command(tiny, prompts):
     small = (
-        "--max-tokens 12 --max-length 96 --draft-vocab 64 --batch-tokens 400 --epochs 2 --lr 0.001 --steps 2"
+        "--max-tokens 12 --max-length 96 --draft-vocab 64 --batch-tokens 400 --epochs 2 --lr 0.001 --steps 2 "
+        "--threads 1"
     )
     return [
         "train",
@@ -37,8 +51,10 @@ def command(tiny, prompts):
 
 def test_it_makes_a_head_that_drafts_and_says_what_the_decoder_measured(command, tmp_path, tiny):
     out = tmp_path / "made"
-    done = run(*command, "--out", out, "--json")
+    done = run(*command, "--out", out, "--plots", "--json")
     result = json.loads(done.stdout)
+    drawn = {path.name for path in out.iterdir() if path.suffix in (".png", ".svg")}
+    assert drawn == {"loss.png", "loss.svg", "acceptance.png", "acceptance.svg"}
     assert set(result["decoder"]) == {"chains of 1", "chains of 2", "chains of 4", "chains of 6"}
     assert all(tau >= 1 for tau in result["decoder"].values())
     assert len(result["history"]) == 3
@@ -52,14 +68,38 @@ def test_it_makes_a_head_that_drafts_and_says_what_the_decoder_measured(command,
     assert json.loads(again.stdout)["history"] == result["history"]
 
 
-def test_a_dry_run_tries_every_stage_and_leaves_nothing(command, tmp_path):
+def test_a_head_that_exists_goes_on_learning(command, tmp_path, tiny):
+    run(*command, "--out", tmp_path / "first", "--epochs", "1")
+    first = load_head(tmp_path / "first" / "head")
+    done = run(*command, "--out", tmp_path / "second", "--begin", tmp_path / "first" / "head", "--json")
+    second = load_head(tmp_path / "second" / "head")
+    assert second.spec == first.spec and second.tensors["d2t"].equal(first.tensors["d2t"])
+    before, *after = json.loads(done.stdout)["history"]  # on the same held-out texts
+    told = json.loads((tmp_path / "first" / "head" / "provenance.json").read_text())
+    assert before["tau"] == pytest.approx(max(one["tau"] for one in told["held_out"]), abs=0.05)
+    assert len(after) == 2 and after[-1]["step"] > 0
+    provenance = json.loads((tmp_path / "second" / "head" / "provenance.json").read_text())
+    assert provenance["begun_with"] == str(tmp_path / "first" / "head")
+
+
+def test_a_head_of_another_family_does_not_go_on(command, tmp_path):
+    run(*command, "--out", tmp_path / "first", "--epochs", "1")
+    other = ["train", "eagle", *command[2:]]
+    failed = run(*other, "--out", tmp_path / "x", "--begin", tmp_path / "first" / "head", code=1)
+    assert "is an eagle3 head, not one of family eagle" in failed.stderr
+
+
+def test_a_dry_run_tries_every_stage_and_leaves_nothing(command, documents, tmp_path):
     out = tmp_path / "nothing"
     done = run(*command, "--out", out, "--dry-run", "--json")
     found = json.loads(done.stdout)
-    assert found["n_answers"] == N_PROMPTS and found["total_s"] > 0 and found["disk"] > 0
+    assert found["n_answers"] == N_PROMPTS and found["disk"] > 0 and found["memory"] > 10**7
+    stages = [found[f"{stage}_s"] for stage in ("answer", "feature", "train", "measure")]
+    assert min(stages) > 0 and found["total_s"] == pytest.approx(sum(stages))
     assert not out.exists()
-    table = run(*command, "--out", out, "--dry-run")
+    table = run(*command, "--text", documents, "--disk", "0.0001", "--out", out, "--dry-run")
     assert "in all" in table.stdout and "memory" in table.stdout
+    assert re.search(r"disk .*; no room for [\d,]+ tokens", table.stdout)
 
 
 def test_wrong_data_and_targets_are_one_line(command, tmp_path, tiny):
@@ -76,15 +116,104 @@ def test_wrong_data_and_targets_are_one_line(command, tmp_path, tiny):
 
 def test_without_data_the_model_asks_itself(command, tmp_path, monkeypatch):
     asked = [f"what of {n} and the cat" for n in range(20)]
-    monkeypatch.setattr(recipe, "self_prompts", lambda *_args, **_options: iter(asked))
+    monkeypatch.setattr(workshop, "self_prompts", lambda *_args, **_options: iter(asked))
     own = [*command[: command.index("--data")], *command[command.index("--data") + 2 :]]
     run(*own, "--out", tmp_path / "own", "--prompts", "20", "--json")
     provenance = json.loads((tmp_path / "own" / "head" / "provenance.json").read_text())
     assert provenance["data"] == "prompts that the target wrote" and provenance["texts"] == 20
-    monkeypatch.setattr(recipe, "self_prompts", None)  # a run that goes on asks the same
+    monkeypatch.setattr(workshop, "self_prompts", None)  # a run that goes on asks the same
     run(*own, "--out", tmp_path / "own", "--prompts", "20")
     refused = run(*own, "--out", tmp_path / "none", code=2)
     assert "the model writes --prompts N itself" in refused.stderr
+
+
+def without_data(command):
+    at = command.index("--data")
+    return [*command[:at], *command[at + 2 :]]
+
+
+def test_documents_alone_teach_and_nobody_answers(command, documents, tmp_path):
+    out = tmp_path / "read"
+    arguments = [*without_data(command), "--text", documents, "--out", out]
+    result = json.loads(run(*arguments, "--json").stdout)
+    assert result["history"][-1]["step"] > 0 and result["decoder"]["chains of 1"] >= 1
+    assert json.loads((out / "head" / "provenance.json").read_text())["data"] == "book.md"
+    assert (out / "answers.jsonl").read_bytes() == b""
+    found = json.loads(run(*arguments, "--dry-run", "--disk", "0", "--json").stdout)
+    assert found["answer_s"] == 0 and found["train_s"] > 0 and found["measure_s"] > 0
+    assert found["n_tokens"] == json.loads((out / "head" / "provenance.json").read_text())["tokens"]
+
+
+def test_without_a_disk_the_target_computes_the_same(command, documents, tmp_path):
+    both = [*command, "--text", documents, "--prompts", "12", "--json"]
+    stored = json.loads(run(*both, "--out", tmp_path / "stored").stdout)
+    live = json.loads(run(*both, "--disk", "0", "--out", tmp_path / "live").stdout)
+    assert live["history"] == stored["history"]
+    assert not list((tmp_path / "live").rglob("rows.bin"))
+    provenance = json.loads((tmp_path / "stored" / "head" / "provenance.json").read_text())
+    assert provenance["texts"] > 12 and provenance["data"] == "prompts.txt, book.md"
+
+
+def test_a_disk_budget_says_how_many_texts_it_left_out(command, tmp_path):
+    done = run(*command, "--disk", "0.0002", "--out", tmp_path / "small")
+    assert re.search(
+        r"0.0002 GB \(0.00 GB used\) holds \d+ texts; \d+ are left out: give more, or 0", done.stderr
+    )
+
+
+def test_documents_that_teach_nothing_are_named_before_anything_is_answered(command, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("a fish")
+    done = run(*command, "--text", short, "--out", tmp_path / "o", code=1)
+    assert done.stderr == f"pilotfish: no text of 16 tokens or more in {short}\n"
+    (tmp_path / "none").mkdir()
+    done = run(*command, "--text", tmp_path / "none", "--out", tmp_path / "p", code=1)
+    assert (
+        done.stderr.startswith(f"pilotfish: {tmp_path / 'none'} holds no .txt")
+        and not (tmp_path / "p").exists()
+    )
+    assert "does not exist" in run(*command, "--text", tmp_path / "x", "--out", "o", code=2).stderr
+
+
+def test_without_matplotlib_nothing_starts(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "matplotlib" else name)
+    refused = run(*command, "--out", tmp_path / "o", "--plots", code=1)
+    assert refused.stderr.endswith("not installed: pip install 'pilotfish[plots]'\n")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_run_that_breaks_off_is_drawn_as_far_as_it_came(command, tmp_path, monkeypatch):
+    out = tmp_path / "broken"
+
+    def broken(_trainer, _batch):
+        raise HeadError("the loss of step 3 is not a number")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", broken)
+        done = run(*command, "--out", out, "--plots", code=1)
+    assert "not a number" in done.stderr and (out / "acceptance.svg").stat().st_size > 1000
+    (out / "loss.png").unlink()
+    (out / "loss.png").mkdir()  # nothing can be drawn there
+    done = run(*command, "--out", out, "--plots")
+    assert f"no plots: cannot write {out / 'loss.png'}" in done.stderr and (out / "head").is_dir()
+
+
+def test_torchrun_starts_several_that_come_to_the_same(command, tmp_path):
+    """Two processes that each compute their share's features; one answers, judges, writes and prints."""
+    few = [*command, "--prompts", "12", "--disk", "0", "--device", "cpu", "--json"]
+    alone = json.loads(run(*few, "--out", tmp_path / "alone").stdout)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [*torchrun, "-m", "orchestrator", *map(str, few), "--out", str(tmp_path / "two")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    together = json.loads(done.stdout)
+    assert [line["step"] for line in together["history"]] == [line["step"] for line in alone["history"]]
+    for one, other in zip(together["history"], alone["history"], strict=True):
+        assert one["tau"] == pytest.approx(other["tau"], abs=0.02)
+        assert one["held_out_loss"] == pytest.approx(other["held_out_loss"], abs=0.01)
+    assert done.stderr.count("texts to learn from") == 1
+    refused = subprocess.run([*arguments, "--dry-run"], capture_output=True, text=True, timeout=200)
+    assert refused.returncode == 1 and "run it without torchrun" in refused.stderr
 
 
 def test_too_few_answers_are_said_to_be_too_few(command, tmp_path):

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from heads.training.beginning import begin
+from adapters.errors import HeadError
+from heads.training.beginning import begin, go_on
 from heads.training.unroll import Batch
-from tests.tiny_gguf import N_EMBD
+from tests.tiny_gguf import N_EMBD, N_VOCAB
 
 TAPS, N_STEPS = (1, 2, 3), 2
 
@@ -14,7 +15,8 @@ def batch(n_taps, n=10, n_texts=3):
     torch.manual_seed(0)
     tokens = torch.randint(5, 200, (n_texts, n))
     features = torch.randn(n_texts, n, n_taps * N_EMBD)
-    return Batch(tokens, features, torch.randn(n_texts, n, N_EMBD), torch.ones(n_texts, n, dtype=torch.bool))
+    every = torch.ones(n_texts, n, dtype=torch.bool)
+    return Batch(tokens, features, torch.randn(n_texts, n, N_EMBD), every, every)
 
 
 @pytest.mark.parametrize("family", ["eagle3", "eagle", "medusa"])
@@ -61,3 +63,27 @@ def test_medusa_heads_begin_as_the_targets_own_projection(tiny):
     assert torch.allclose(said[0], said[1]) and torch.allclose(
         said[0], start.network.outputs[0](rows), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("family", ["eagle3", "eagle"])
+def test_a_head_that_exists_goes_on_where_it_was(family, tiny):
+    path = tiny("llama")
+    ids = torch.arange(5, 200) if family == "eagle3" else torch.arange(N_VOCAB)
+    start = begin(family, path, TAPS if family == "eagle3" else (), ids, N_STEPS)
+    with torch.no_grad():
+        next(p for p in start.network.parameters() if p.requires_grad).mul_(1.1)
+    head = start.trained()
+    again = go_on(head, path, N_STEPS)
+    given = batch(3 if family == "eagle3" else 0)
+    was, now = (one.objective.losses(given) for one in (start, again))
+    assert now.loss.tolist() == pytest.approx(was.loss.tolist(), rel=1e-4)
+    assert now.n_learned.tolist() == was.n_learned.tolist()
+    now.loss.sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in again.network.parameters())
+    assert all(not tensor.requires_grad for tensor in head.tensors.values())
+
+
+def test_medusa_heads_do_not_go_on(tiny):
+    head = begin("medusa", tiny("llama"), (), torch.arange(5, 200), N_STEPS).head
+    with pytest.raises(HeadError, match="goes on with EAGLE heads"):
+        go_on(head, tiny("llama"), N_STEPS)

@@ -80,6 +80,12 @@ def test_a_batch_is_padded_and_only_answers_count(tmp_path):
         [False, True, True, True, True],
         [False, True, True, True, False],
     ]
+    assert batch.taught.tolist() == [
+        [True, True, True, False, False],
+        [True, True, True, True, True],
+        [True, True, True, True, False],
+    ]
+    assert load(store, store.texts, with_prompts=False).taught.equal(batch.counts)
 
 
 def test_batches_hold_every_text_once_in_an_order_that_the_seed_makes(tmp_path):

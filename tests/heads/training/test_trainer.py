@@ -113,6 +113,18 @@ def test_a_loss_that_is_no_number_ends_it_and_keeps_the_checkpoint(tmp_path):
     assert all(torch.isfinite(value).all() for value in kept["network"].values())
 
 
+def test_a_device_that_is_full_ends_it_and_says_what_is_smaller(tmp_path, monkeypatch):
+    made = objective()
+    trainer = Trainer(made, filled(tmp_path / "features", made.network), tmp_path / "run", SETTINGS)
+
+    def full(_batch):
+        raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(trainer, "_step", full)
+    with pytest.raises(HeadError, match="cpu: no room for steps of 120 tokens; .* fewer --batch-tokens"):
+        trainer.run()
+
+
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     trainer = run(tmp_path)
     before = (tmp_path / "run" / "checkpoint.pt").read_bytes()

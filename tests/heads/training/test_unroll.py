@@ -31,6 +31,7 @@ def batch(net, n_texts=2, n=9, seed=1):
         torch.randn(n_texts, n, n_features, generator=generator),
         torch.randn(n_texts, n, net.spec.hidden_size, generator=generator),
         torch.ones(n_texts, n, dtype=torch.bool),
+        torch.ones(n_texts, n, dtype=torch.bool),
     )
 
 
@@ -49,26 +50,25 @@ def test_each_step_says_what_drafting_would_say_there(n_steps):
         for t in range(n):
             state = DraftState(net)
             state.read(given.features[text, : t + 1].numpy(), given.tokens[text, 1 : t + 2].tolist())
-            out = state._out
+            said = state._said
             for step in range(n_steps):
-                expected = net.logits(out)[0]
-                assert steps[step][text, t].numpy() == pytest.approx(expected.numpy(), abs=1e-4)
+                assert steps[step][text, t].numpy() == pytest.approx(said.logits[0].numpy(), abs=1e-4)
                 if step + 1 < n_steps:
-                    out = grown(state, step, int(given.tokens[text, t + 2 + step]))
+                    said = grown(state, step, int(given.tokens[text, t + 2 + step]))
 
 
 def grown(state, step, token):
-    """The head's row after one more token of a chain."""
+    """What the head says after one more token of a chain."""
     if step == 0:
         state.open(1)
-    rows = []
-    forward = state.network.forward
-    state.network.forward = lambda *args: rows.append(forward(*args)) or rows[-1]
+    found = []
+    grow = state._few.grow
+    state._few.grow = lambda *args: found.append(grow(*args)) or found[-1]
     try:
         state.grow([step - 1], [token], 1)
     finally:
-        del state.network.forward
-    return rows[0]
+        del state._few.grow
+    return found[0]
 
 
 def test_the_loss_is_least_where_the_head_says_what_the_target_says():
@@ -95,10 +95,14 @@ def test_tokens_outside_the_draft_vocabulary_teach_nothing_and_are_never_right()
     assert found.loss.tolist() == [0, 0] and found.n_rows.tolist() == [12, 12]
 
 
-def test_padding_and_prompts_do_not_count():
+def test_padding_and_prompts_do_not_count_but_prompts_may_teach():
     net = made()
     given = batch(net)
     given.counts[0] = False
     places = torch.zeros(N_VOCAB, dtype=torch.int64)
     projection = torch.randn(net.output.weight.shape[0], net.spec.hidden_size)
-    assert losses(net, given, 2, table(net), Aims(projection, places)).n_rows.tolist() == [6, 6]
+    found = losses(net, given, 2, table(net), Aims(projection, places))
+    assert found.n_rows.tolist() == [6, 6] and found.n_learned.tolist() == [12, 12]
+    given.taught[0] = False
+    answers = losses(net, given, 2, table(net), Aims(projection, places))
+    assert answers.n_learned.tolist() == [6, 6] and answers.loss[0] < found.loss[0]

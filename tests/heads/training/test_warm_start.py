@@ -29,8 +29,9 @@ def test_fed_with_what_enters_the_last_layer_it_gives_the_targets_logits(tiny, a
     network = network_of(warm_head(path, taps, ids), TargetWeights(path))
     n = len(TEXT)
     features = torch.from_numpy(np.concatenate(found, axis=1))[None]
+    every = torch.ones(1, n + 2, dtype=torch.bool)
     batch = Batch(
-        torch.tensor([[*TEXT, 0, 0]]), torch.cat([features, features[:, -2:]], 1), features, features > 0
+        torch.tensor([[*TEXT, 0, 0]]), torch.cat([features, features[:, -2:]], 1), features, every, every
     )
     rope = RotaryTable(network.spec.rope, network.spec.head_dim, torch.float32, torch.device("cpu"))
     with torch.no_grad():
