@@ -81,16 +81,32 @@ def taps_of(head: Head, n_layer: int) -> tuple[int, ...]:
 def head_bytes(
     head: Head, *, n_embd: int, n_vocab: int, dtype: torch.dtype = torch.float32, tied: bool = False
 ) -> HeadBytes:
-    """Memory with weights in `dtype`. tied: the target's embedding is its projection, one copy does."""
-    spec, size = head.spec, dtype.itemsize
-    own = {id(tensor): tensor for tensor in head.tensors.values()}.values()
-    weights = sum(t.numel() * (size if t.is_floating_point() else 8) for t in own)
+    """Memory with weights in `dtype`; int8 = in 8 bits as CPUs have them: matrices in blocks with a scale
+    each, the rest in bfloat16, keys and values in float32. tied: the target's embedding is its projection,
+    one copy does unless one of them is rounded."""
+    spec, in_8_bits = head.spec, dtype == torch.int8
+    size = 2.0 if in_8_bits else float(dtype.itemsize)
+    matrix = _BLOCK_BYTES if in_8_bits else size
+    own = {id(tensor): (name, tensor) for name, tensor in head.tensors.items()}
+    weights = sum(_bytes(name, tensor, size, matrix) for name, tensor in own.values())
+    row = n_vocab * n_embd
     if isinstance(spec, MedusaSpec):
-        return HeadBytes(weights, n_vocab * n_embd * size if spec.n_vocab is None else 0, 0)
-    n_borrowed = sum(name not in head.tensors for name in ("embedding.weight", "output.weight"))
-    borrowed = min(n_borrowed, 1) if tied else n_borrowed
-    kv = 2 * spec.n_layers * spec.n_kv_heads * spec.head_dim * size
-    return HeadBytes(weights, borrowed * n_vocab * n_embd * size, 1000 * kv)
+        return HeadBytes(int(weights), int(row * matrix) if spec.n_vocab is None else 0, 0)
+    borrowed = {"embedding.weight": row * size, "output.weight": row * matrix}
+    missing = [n_bytes for name, n_bytes in borrowed.items() if name not in head.tensors]
+    shared = tied and not in_8_bits
+    kv = 2 * spec.n_layers * spec.n_kv_heads * spec.head_dim * (4 if in_8_bits else dtype.itemsize)
+    return HeadBytes(int(weights), int(max(missing, default=0) if shared else sum(missing)), 1000 * kv)
+
+
+_BLOCK_BYTES = 34 / 32  # of a weight in 8 bits
+
+
+def _bytes(name: str, tensor: torch.Tensor, size: float, matrix: float) -> float:
+    if not tensor.is_floating_point():
+        return 8 * tensor.numel()
+    rounded = tensor.dim() > 1 and not name.startswith(("fc.", "embedding."))
+    return tensor.numel() * (matrix if rounded else size)
 
 
 def _check_vocabulary(head: Head, n_vocab: int) -> list[str]:

@@ -66,7 +66,7 @@ def load(store: FeatureStore, texts: Sequence[Text], *, with_prompts: bool = Tru
         tokens[place, : text.n], rows[place, : text.n] = store.read(text)
         counts[place, text.n_prompt : text.n] = True
         taught[place, 0 if with_prompts else text.n_prompt : text.n] = True
-    features, last = rows.split([store.n_features, store.n_last], dim=-1)
+    features, last = torch.split(rows, [store.n_features, store.n_last], dim=-1)
     return Batch(tokens, features, last, counts, taught)
 
 

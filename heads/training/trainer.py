@@ -24,7 +24,7 @@ from heads.training.device import moved
 from heads.training.objective import Objective
 from heads.training.ranks import ALONE, Ranks
 from heads.training.store import FeatureStore, Text
-from heads.training.unroll import Batch, Losses
+from heads.training.unroll import Batch, Losses, rounds
 
 logger = logging.getLogger("pilotfish.train")
 
@@ -215,8 +215,9 @@ class Trainer:
 
     @torch.no_grad()
     def _measured(self) -> dict[str, Any]:
-        """How often the first 1, 2, ... guesses are all right."""
+        """How often the first 1, 2, ... guesses are all right at all places, and tokens per round (tau)."""
         rows, loss, learned = torch.zeros(3, device=self._device)
+        n_tokens = n_rounds = 0
         groups = batched(self._held, self.settings.batch_tokens, None)
         rights: Tensor | None = None
         for batch in in_batches(self.store, groups):
@@ -224,13 +225,15 @@ class Trainer:
             rights = found.right if rights is None else rights + found.right
             rows, loss = rows + found.n_rows[0], loss + found.loss[0]
             learned = learned + found.n_learned[0]
+            tokens, more = rounds(found.streaks)
+            n_tokens, n_rounds = n_tokens + tokens, n_rounds + more
         assert rights is not None
         shares = (rights / rows.clamp(min=1)).tolist()
         return {
             "step": self.progress.step,
             "epoch": self.progress.epoch,
             "held_out": [round(share, 4) for share in shares],
-            "tau": round(1.0 + sum(shares), 4),
+            "tau": round(n_tokens / max(1, n_rounds), 4),
             "held_out_loss": round(float(loss / learned.clamp(min=1)), 4),
         }
 

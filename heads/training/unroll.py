@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from heads.eagle import Eagle
@@ -89,12 +89,14 @@ def _attended(
 @dataclass(frozen=True, slots=True)
 class Losses:
     """Sums by step `[n_steps]`. loss: cross-entropy against the target's law, over `n_learned` rows. right:
-    how often this guess and all before it were what the target said, of the `n_rows` that count."""
+    how often this guess and all before it were what the target said, of the `n_rows` that count. streaks: the
+    number of right guesses in a row from each place of each text where the first counts, -1 elsewhere."""
 
     loss: Tensor
     right: Tensor
     n_learned: Tensor
     n_rows: Tensor
+    streaks: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def losses(
     """How far an EAGLE head's guesses are from the target's own law on the draft vocabulary; and, `likeness`
     times, its rows from the target's next post-norm rows (EAGLE-1: then laws count a tenth)."""
     steps = list(outputs(network, batch, n_steps, rope))
-    projection = cast(nn.Linear, network.output).weight
+    projection = network.output.weight
     found = judged(batch, n_steps, aims, lambda step, rows: (network.last(steps[step][rows]), projection))
     if not likeness:
         return found
@@ -133,6 +135,7 @@ def judged(
     n = batch.tokens.shape[1] - 1 - n_steps
     loss, rights, learned, counts = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
     alive: Tensor | None = None
+    streaks = -1 * (~batch.counts[:, 2 : 2 + n]).long()
     for step in range(n_steps):
         said = slice(2 + step, 2 + step + n)  # the token that is guessed
         wanted, counted = aims.places[batch.tokens[:, said]], batch.counts[:, said]
@@ -144,6 +147,22 @@ def judged(
         right[rows] = found.likeliest == wanted[rows]
         alive = right if alive is None else alive & right
         rights.append((alive & counted).sum())
+        streaks += alive & counted & (streaks >= 0)
         learned.append(rows.sum())
         counts.append(counted.sum())
-    return Losses(*(torch.stack(sums) for sums in (loss, rights, learned, counts)))
+    lost, right, n_learned, n_rows = map(torch.stack, (loss, rights, learned, counts))
+    return Losses(lost, right, n_learned, n_rows, streaks)
+
+
+def rounds(streaks: Tensor) -> tuple[int, int]:
+    """(tokens, rounds) of decoding with such guesses: a round begins where the last one's first wrong guess
+    was. A mean over all places would be too high, as rounds begin where the text is hard to guess."""
+    n_tokens = n_rounds = 0
+    for text in streaks.tolist():
+        place = 0
+        while place < len(text):
+            if text[place] >= 0:
+                n_rounds += 1
+                n_tokens += text[place] + 1
+            place += max(text[place], 0) + 1
+    return n_tokens, n_rounds

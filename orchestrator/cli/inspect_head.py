@@ -50,7 +50,7 @@ def head_document(
         dtype: asdict(
             head_bytes(head, n_embd=facts.n_embd, n_vocab=facts.n_vocab, dtype=_dtype(dtype), tied=tied)
         )
-        for dtype in ("bfloat16", "float32")
+        for dtype in ("int8", "bfloat16", "float32")
     }
     return {
         "head": head.source,

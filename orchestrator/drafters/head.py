@@ -47,31 +47,35 @@ def build(setup: Setup) -> Drafter:
     )
     if setup.head_settings.head_threads is not None:
         torch.set_num_threads(setup.head_settings.head_threads)
-    network = _network(setup, head)
-    return _eagle(setup, network, head) if isinstance(head.spec, EagleSpec) else _medusa(setup, network)
+    network, by_ggml = _network(setup, head)
+    if isinstance(head.spec, EagleSpec):
+        return _eagle(setup, network, head, by_ggml)
+    return _medusa(setup, network)
 
 
-def _network(setup: Setup, head: "Head") -> "Network":
+def _network(setup: Setup, head: "Head") -> "tuple[Network, bool]":
+    """The network, and whether ggml computes its steps."""
     import torch
 
-    from adapters.devices import devices
-    from heads.device import choose_device, choose_dtype
+    from adapters.devices import on_gpu
+    from heads.device import choose_device, choose_dtype, choose_ggml
     from heads.frequent import frequent_tokens
     from heads.network import network_of
     from heads.target_weights import TargetWeights
 
     settings, model = setup.head_settings, setup.target
-    on_gpu = model.settings.n_gpu_layers != 0 and any(device.kind == "GPU" for device in devices())
-    device = choose_device(settings.head_device, on_gpu=on_gpu)
-    dtype = choose_dtype(settings.head_dtype, device)
+    device = choose_device(settings.head_device, on_gpu=on_gpu(model.settings))
+    by_ggml = choose_ggml(settings.head_dtype, device, head.spec)
+    dtype = torch.bfloat16 if by_ggml else choose_dtype(settings.head_dtype, device)
     wanted, n_vocab = settings.head_vocab, model.n_vocab
     vocabulary = None if wanted is None else frequent_tokens(wanted, n_vocab)
     borrowed = torch.bfloat16 if dtype == torch.int8 else dtype
     weights = TargetWeights(model.path, borrowed, progress=setup.progress)
-    return network_of(head, weights, dtype, device, vocabulary=vocabulary, n_vocab=n_vocab)
+    made = network_of(head, weights, dtype, device, vocabulary=vocabulary, n_vocab=n_vocab, in_blocks=by_ggml)
+    return made, by_ggml
 
 
-def _eagle(setup: Setup, network: "Network", head: "Head") -> EagleDrafter:
+def _eagle(setup: Setup, network: "Network", head: "Head", by_ggml: bool) -> EagleDrafter:
     from heads.draft_state import DraftState
     from heads.eagle import Eagle
     from heads.fit import taps_of
@@ -85,8 +89,9 @@ def _eagle(setup: Setup, network: "Network", head: "Head") -> EagleDrafter:
     chosen = setup.head_settings.head_taps
     if chosen and len(chosen) != len(layers):
         raise ConfigError(f"head_taps names {len(chosen)} layers, this head reads {len(layers)}")
+    n_threads = setup.head_settings.head_threads or setup.context.threads[0]
     return EagleDrafter(
-        DraftState(network, setup.head_settings.head_window),
+        DraftState(network, setup.head_settings.head_window, ggml_threads=n_threads if by_ggml else 0),
         HiddenTaps(layers=chosen or layers) if layers else HiddenTaps(post_norm=True),
         name=head.spec.family,
         max_draft=setup.speculation.max_draft or MAX_DRAFT,

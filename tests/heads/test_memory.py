@@ -137,6 +137,18 @@ def test_the_peak_of_an_eagle_head_is_the_foretold_one(dtype: str, large: Path) 
     assert found["kv"] <= foretold.kv_per_1000_tokens * n_room // 1000
 
 
+def test_what_is_foretold_of_8_bits_is_the_size_of_what_runs(large: Path) -> None:
+    target = TARGET_VOCAB, LARGE.width
+
+    class Target:
+        embedding, output, embedding_scale = torch.ones(target), torch.ones(target), 1.0
+
+    head = load_head(large)
+    network = network_of(head, Target(), torch.bfloat16, in_blocks=True)
+    found = sum(t.nbytes for t in [*network.parameters(), *network.buffers()])
+    assert foretold_of(large, "int8").total(0) == found
+
+
 def test_weights_of_8_bits_never_take_what_16_would(large: Path) -> None:
     assert measured(large, "int8")["loaded"] <= foretold_of(large, "bfloat16").total(0)
 

@@ -8,7 +8,7 @@ from heads.draft_state import DraftState
 from heads.network import network_of
 from heads.rope import RotaryTable
 from heads.spec import Head
-from heads.training.unroll import Aims, Batch, losses, outputs
+from heads.training.unroll import Aims, Batch, losses, outputs, rounds
 from tests.heads.random_heads import N_VOCAB, random_eagle
 
 
@@ -106,3 +106,33 @@ def test_padding_and_prompts_do_not_count_but_prompts_may_teach():
     given.taught[0] = False
     answers = losses(net, given, 2, table(net), Aims(projection, places))
     assert answers.n_learned.tolist() == [6, 6] and answers.loss[0] < found.loss[0]
+
+
+def test_rounds_begin_behind_the_first_wrong_guess():
+    streaks = torch.tensor([[-1, 2, 0, 1, 0, 0, -1], [-1, -1, -1, 0, 0, 0, 0]])
+    assert rounds(streaks) == (3 + 1 + 1 + 4, 3 + 4)
+
+
+def test_streaks_count_what_is_right_in_a_row():
+    net = made()
+    given = batch(net)
+    with torch.no_grad():
+        said = [net.logits(out).argmax(-1) for out in outputs(net, given, 2, table(net))]
+    given.tokens[0, 2:8] = said[0][0]  # so that some guesses are right
+    with torch.no_grad():
+        said = [net.logits(out).argmax(-1) for out in outputs(net, given, 2, table(net))]
+    places = torch.arange(N_VOCAB) % net.output.weight.shape[0]
+    given.counts[1, :5] = False
+    found = losses(net, given, 2, table(net), Aims(net.output.weight.detach(), places))
+    wanted = [places[given.tokens[:, 2 + step : 8 + step]] for step in range(2)]
+    first, second = (guess == want for guess, want in zip(said, wanted, strict=True))
+    expected = first.long() + (first & second)
+    expected[1, :3] = -1
+    assert found.streaks.tolist() == expected.tolist()
+    assert found.right[0] == (found.streaks > 0).sum()
+
+
+def test_the_tau_of_rounds_is_below_that_of_all_places():
+    easy_and_hard = torch.tensor([[4, 3, 2, 1, 0, 0, 0, 0, 4, 3, 2, 1, 0, 0, 0, 0]])
+    tokens, n = rounds(easy_and_hard)
+    assert tokens / n < 1 + easy_and_hard.float().mean()
