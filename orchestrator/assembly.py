@@ -15,6 +15,7 @@ from orchestrator.cost.curve import CostCurve
 from orchestrator.cost.store import curve_key, curve_of, store_curve
 from orchestrator.drafters.base import Drafter
 from orchestrator.drafters.function import FunctionDrafter
+from orchestrator.drafters.gated import GatedDrafter
 from orchestrator.drafters.registry import build_drafter
 from orchestrator.drafters.setup import Setup
 from orchestrator.errors import ConfigError, UnsupportedTarget
@@ -22,6 +23,7 @@ from orchestrator.errors import ConfigError, UnsupportedTarget
 DRAFT_MODEL_METHODS = ("model", "cascade")
 HEAD_METHODS = ("head", "cascade")
 ADAPTIVE_METHODS = ("suffix", "cascade")  # and with them `auto`
+_TAKE_TIME = ("model", "head")
 TargetArgument = str | Path | LlamaModel  # a loaded model may serve several engines at once
 # what users may give as a draft: a model, a drafter of their own, or a function (tokens, budget)
 DraftArgument = str | Path | Drafter | Callable[..., Any] | None
@@ -97,6 +99,8 @@ def assemble(
                 target=model,
             )
             drafter = build_drafter(name, setup)
+            if name in _TAKE_TIME and _is_adaptive(name, config):
+                drafter = GatedDrafter(drafter)
         leaves = max(config.context.n_seq_max, 1 if model.no_rollback else drafter.leaves)
         context = LlamaContext(model, replace(config.context, n_seq_max=leaves), drafter.taps)
         parts = Parts(model, context, Tokenizer(model), drafter, config, note, shared)

@@ -35,7 +35,7 @@ class Drafter(ABC):
 
     name: shown in statistics. max_draft: nodes that are usually worth proposing. leaves: most branches
     of a tree it proposes (1 = chains). taps: hidden rows of the target that it wants to read. gate: for
-    drafters made of others: whether one that takes time is worth asking; the loop's planner.
+    drafters that hold others: whether one that takes time is worth asking; the loop's planner.
     """
 
     name: str = "drafter"

@@ -3,50 +3,32 @@
 Knows how to put two drafters' guesses into one tree; the planner says whether the dearer one is asked.
 """
 
-from time import perf_counter
-
-from adapters.target import HiddenRows, HiddenTaps, Rows
 from orchestrator.context import Context
-from orchestrator.draft import Draft, Walk
+from orchestrator.draft import Draft
 from orchestrator.drafters.base import Drafter
+from orchestrator.drafters.gated import GatedDrafter
 from orchestrator.drafters.setup import Setup
 from orchestrator.drafters.suffix import SuffixDrafter
 from orchestrator.drafters.suffix import build as build_suffix
 from orchestrator.errors import ConfigError
 
 
-class CascadeDrafter(Drafter):
+class CascadeDrafter(GatedDrafter):
     """A suffix drafter in front of one that takes time."""
-
-    name = "cascade"
 
     def __init__(self, suffix: SuffixDrafter, stage: Drafter, *, leaves: int = 1) -> None:
         """leaves > 1: both guesses as branches of one tree; else one or the other."""
-        self._suffix, self._stage, self.leaves = suffix, stage, max(leaves, stage.leaves)
+        super().__init__(stage)
+        self.name, self._suffix, self.leaves = "cascade", suffix, max(leaves, stage.leaves)
         self.max_draft = max(suffix.max_draft, stage.max_draft)
-
-    @property
-    def taps(self) -> HiddenTaps:  # type: ignore[override]
-        return self._stage.taps
 
     def begin(self, context: Context) -> None:
         self._suffix.begin(context)
-        self._stage.begin(context)
-
-    def n_known(self, context: Context) -> int:
-        return self._stage.n_known(context)
-
-    def read_prompt(self, start: int, hidden: HiddenRows) -> None:
-        self._stage.read_prompt(start, hidden)
+        super().begin(context)
 
     def propose(self, context: Context, budget: int) -> Draft:
         copied = self._suffix.propose(context, budget)
-        n = self.gate.ask(self._stage.name, copied, min(budget, self._stage.max_draft))
-        if n <= 0:
-            return copied
-        began = perf_counter()
-        guessed = self._stage.propose(context, n)
-        self.gate.answered(self._stage.name, n, perf_counter() - began)
+        guessed = self._asked(context, copied, budget)
         if len(guessed) == 0:
             return copied
         lengthened = self._lengthened(guessed, budget)
@@ -71,18 +53,12 @@ class CascadeDrafter(Drafter):
             origin=(-1,) * n + origin,
         )
 
-    def observe(self, draft: Draft, walk: Walk, rows: Rows) -> None:
-        self._stage.observe(draft, walk, rows)
-
     def locate(self, origin: int) -> tuple[str, int] | None:
         return self._suffix.locate(origin)
 
     def forget(self) -> None:
         self._suffix.forget()
-        self._stage.forget()
-
-    def close(self) -> None:
-        self._stage.close()
+        super().forget()
 
 
 def merged(first: Draft, second: Draft) -> Draft:
