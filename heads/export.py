@@ -53,14 +53,7 @@ def write_head(
         head = replace(head, tensors=_cast(head.tensors, dtype))
     if target is not None:
         # layers are for other programs to read
-        check_fit(
-            head,
-            n_embd=target.n_embd,
-            n_vocab=target.n_vocab,
-            n_layer=target.n_layer,
-            architecture=target.architecture,
-            layer_inputs=True,
-        )
+        check_fit(head, target)
     written = laid_out(head, layout, target, target_name)
     _check_folder(folder, written.file, overwrite)
     with _new_files(folder) as partial:

@@ -97,14 +97,7 @@ def _runnable(head: Head, facts: GgufFacts) -> EagleSpec:
             f"{head.source}: is a head of family {spec.family}; llama.cpp runs EAGLE-3 heads only"
         )
     # whether llama.cpp can read the target's layers, is the business of whoever runs it
-    check_fit(
-        head,
-        n_embd=facts.n_embd,
-        n_vocab=facts.n_vocab,
-        n_layer=facts.n_layer,
-        architecture=facts.architecture,
-        layer_inputs=True,
-    )
+    check_fit(head, facts)
     problems = {
         f"{spec.n_layers} layers": spec.n_layers != 1,
         f"{spec.n_taps} taps": spec.n_taps != _N_TAPS,

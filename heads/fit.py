@@ -5,7 +5,7 @@ is for measuring to say.
 """
 
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import torch
 
@@ -27,26 +27,32 @@ class HeadBytes:
         return self.weights + self.borrowed + self.kv_per_1000_tokens * n_ctx // 1000
 
 
-def check_fit(
-    head: Head,
-    *,
-    n_embd: int,
-    n_vocab: int,
-    n_layer: int,
-    architecture: str,
-    layer_inputs: bool,
-) -> tuple[str, ...]:
+class TargetSizes(Protocol):
+    """What a head must fit: a GGUF's facts (`GgufFacts`) and a loaded model have these."""
+
+    @property
+    def n_embd(self) -> int: ...
+    @property
+    def n_vocab(self) -> int: ...
+    @property
+    def n_layer(self) -> int: ...
+    @property
+    def architecture(self) -> str: ...
+
+
+def check_fit(head: Head, target: TargetSizes, *, layer_inputs: bool = True) -> tuple[str, ...]:
     """What to know about this pair; raises HeadError when the head cannot serve this target.
 
-    layer_inputs: whether the inputs of the target's layers can be read at all.
+    layer_inputs: whether the inputs of the target's layers can be read at all, where that matters yet.
     """
-    spec = head.spec
-    if spec.hidden_size != n_embd:
+    spec, architecture = head.spec, target.architecture
+    if spec.hidden_size != target.n_embd:
         _fail(
             head,
-            f"was made for a hidden size of {spec.hidden_size}, the target ({architecture}) has {n_embd}",
+            f"was made for a hidden size of {spec.hidden_size}, "
+            f"the target ({architecture}) has {target.n_embd}",
         )
-    notes = _check_vocabulary(head, n_vocab)
+    notes = _check_vocabulary(head, target.n_vocab)
     if isinstance(spec, EagleSpec) and spec.family == "eagle3":
         if not layer_inputs:
             _fail(
@@ -54,7 +60,7 @@ def check_fit(
                 f"reads the inputs of layers, which this llama.cpp does not give for {architecture}",
                 "use an EAGLE-1/2 or Medusa head",
             )
-        taps = taps_of(head, n_layer)
+        taps = taps_of(head, target.n_layer)
         origin = "config.json" if spec.taps else "the usual ones, as config.json names none"
         notes.append(f"reads the inputs of layers {', '.join(map(str, taps))} ({origin})")
     return tuple(notes)

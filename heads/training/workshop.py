@@ -80,14 +80,7 @@ class Workshop:
             return taps if self.recipe.family == "eagle3" else ()
         found, wanted = self._head.spec.family, self.recipe.family
         require(found == wanted, f"{self._head.source} is an {found} head, not one of family {wanted}")
-        check_fit(
-            self._head,
-            n_embd=facts.n_embd,
-            n_vocab=facts.n_vocab,
-            n_layer=facts.n_layer,
-            architecture=facts.architecture,
-            layer_inputs=True,  # whether they can be read, the context says
-        )
+        check_fit(self._head, facts)  # whether its layers can be read, the context says
         return taps_of(self._head, facts.n_layer)
 
     # -- 0: prompts --------------------------------------------------------------------------------

@@ -36,14 +36,7 @@ def head_document(
     name = str(chosen_head(name, path))
     head = load_head(name, local_files_only=offline)
     way = tap_way(facts.architecture)
-    notes = check_fit(
-        head,
-        n_embd=facts.n_embd,
-        n_vocab=facts.n_vocab,
-        n_layer=facts.n_layer,
-        architecture=facts.architecture,
-        layer_inputs=way != "none",
-    )
+    notes = check_fit(head, facts, layer_inputs=way != "none")
     taps = taps_of(head, facts.n_layer)
     tied = TargetWeights(path).tied
     sizes = {

@@ -37,14 +37,7 @@ def build(setup: Setup) -> Drafter:
 
     model = setup.target
     head = load_head(chosen_head(setup.head, model.path), **setup.hub)
-    check_fit(
-        head,
-        n_embd=model.n_embd,
-        n_vocab=model.n_vocab,
-        n_layer=model.n_layer,
-        architecture=model.architecture,
-        layer_inputs=tap_way(model.architecture) != "none",
-    )
+    check_fit(head, model, layer_inputs=tap_way(model.architecture) != "none")
     if setup.head_settings.head_threads is not None:
         torch.set_num_threads(setup.head_settings.head_threads)
     network, by_ggml = _network(setup, head)

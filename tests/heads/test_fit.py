@@ -1,6 +1,7 @@
 """Whether a head fits a target, and what it takes."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,17 +41,21 @@ def eagle3(**changes: Any) -> Head:
     return head(spec, eagle3_tensors(spec))
 
 
+def fit(what: Head, *, layer_inputs: bool, **sizes: Any) -> tuple[str, ...]:
+    return check_fit(what, SimpleNamespace(**sizes), layer_inputs=layer_inputs)
+
+
 def error(what: Head, **changes: Any) -> str:
     with pytest.raises(HeadError, match=r"\Ahere: ") as caught:
-        check_fit(what, **{**TARGET, **changes})
+        fit(what, **{**TARGET, **changes})
     return str(caught.value)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "phi3"])
 def test_medusa_and_eagle_need_no_layer_inputs(architecture: str) -> None:
     target = {**TARGET, "architecture": architecture, "layer_inputs": False}
-    assert check_fit(head(MEDUSA, medusa_tensors(MEDUSA)), **target) == ()
-    assert check_fit(head(EAGLE, eagle_tensors(EAGLE)), **target) == ()
+    assert fit(head(MEDUSA, medusa_tensors(MEDUSA)), **target) == ()
+    assert fit(head(EAGLE, eagle_tensors(EAGLE)), **target) == ()
 
 
 def test_eagle3_needs_layer_inputs() -> None:
@@ -63,10 +68,10 @@ def test_wrong_hidden_size_names_both() -> None:
 
 
 def test_taps_of_the_config_or_the_usual_ones_are_told() -> None:
-    assert check_fit(eagle3(), **TARGET) == (
+    assert fit(eagle3(), **TARGET) == (
         "reads the inputs of layers 2, 6, 9 (the usual ones, as config.json names none)",
     )
-    (note,) = check_fit(eagle3(taps=(1, 5, 8)), **TARGET)
+    (note,) = fit(eagle3(taps=(1, 5, 8)), **TARGET)
     assert note == "reads the inputs of layers 1, 5, 8 (config.json)"
     assert taps_of(eagle3(), 32) == (2, 16, 29)
     assert taps_of(head(EAGLE, eagle_tensors(EAGLE)), 32) == ()
@@ -85,16 +90,16 @@ def test_drafted_tokens_must_exist() -> None:
     spec = replace(EAGLE3)
     borrowing = head(spec, eagle3_tensors(spec, embedding=False))
     assert f"drafts token {last}, the target has {last} tokens" in error(borrowing, n_vocab=last)
-    check_fit(borrowing, **{**TARGET, "n_vocab": last + 1})
+    fit(borrowing, **{**TARGET, "n_vocab": last + 1})
 
 
 @pytest.mark.parametrize("n_vocab", [V - 8, V + 128])
 def test_padding_of_a_vocabulary_is_noted(n_vocab: int) -> None:
     target = {**TARGET, "n_vocab": n_vocab}
-    (note,) = check_fit(head(MEDUSA, medusa_tensors(MEDUSA)), **target)
+    (note,) = fit(head(MEDUSA, medusa_tensors(MEDUSA)), **target)
     assert note.startswith(f"its projection has {V} rows for {n_vocab} tokens")
     own = eagle_tensors(EAGLE) | {"embedding.weight": torch.zeros(V, H)}
-    (note,) = check_fit(head(EAGLE, own), **target)
+    (note,) = fit(head(EAGLE, own), **target)
     assert note.startswith("its embedding has")
 
 
@@ -107,8 +112,8 @@ def test_more_than_padding_is_another_vocabulary() -> None:
 def test_a_head_that_borrows_its_vocabulary_fits_any() -> None:
     tied = replace(MEDUSA, n_vocab=None)
     target = {**TARGET, "n_vocab": 1000}
-    assert check_fit(head(tied, medusa_tensors(tied)), **target) == ()
-    (note,) = check_fit(head(EAGLE, eagle_tensors(EAGLE)), **target)
+    assert fit(head(tied, medusa_tensors(tied)), **target) == ()
+    (note,) = fit(head(EAGLE, eagle_tensors(EAGLE)), **target)
     assert note == f"config.json says {V} tokens, the target has 1000; the target's are used"
 
 
