@@ -16,6 +16,11 @@ from torch import Tensor
 
 from adapters.errors import HeadError
 
+if dist.is_available():
+    # Optimizers load this one late, and its functions' defaults then hold the group of that moment: its
+    # threads would outlive destroy_process_group and could abort the process at its very end.
+    import torch.distributed.nn
+
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=30)  # the others wait while rank 0 answers prompts

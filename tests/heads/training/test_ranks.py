@@ -1,6 +1,7 @@
 """Claims about several processes: together they come to what one comes to, and all end as one."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,6 +31,12 @@ def one_of_two(rank, work, folder):
         work(Ranks(rank, 2, rank), folder)
     finally:
         dist.destroy_process_group()
+    # threads that are left could abort the process while the interpreter ends
+    assert not [name for name in thread_names() if "gloo" in name]
+
+
+def thread_names():
+    return [task.joinpath("comm").read_text() for task in Path("/proc/self/task").glob("*")]
 
 
 def stop_and_go_on(ranks, folder):
