@@ -7,7 +7,7 @@ after it, used or not, so nothing has to be tried out to be known.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from orchestrator.acceptance import Acceptance
 from orchestrator.context import Context
@@ -38,6 +38,7 @@ class AdaptivePlanner:
         self._decision = Decision(0, 0, 1.0, NOTHING)
         self._reasons: Counter[str] = Counter()
         self._n_past = 0
+        self._rows = 1  # of the decode before
 
     def budget(self, context: Context, room: int) -> int:
         """Ask for as much as could be of use; what is kept is decided when it is known."""
@@ -73,7 +74,7 @@ class AdaptivePlanner:
         if most <= 0 or self._ledger.is_out:
             return 0
         gain = self._best_part(rival, len(rival))[1] if len(rival) else 1.0
-        return stage.ask(self.curve.table(most + 1, self._n_past), most, gain, self._ledger.margin)
+        return stage.ask(self._costs(most), most, gain, self._ledger.margin)
 
     def answered(self, source: str, n_asked: int, seconds: float) -> None:
         self.stages[source].answered(n_asked, seconds)
@@ -103,7 +104,7 @@ class AdaptivePlanner:
 
     def _best_size(self, chances: list[float]) -> tuple[int, float]:
         """How many of the best nodes to keep, and the speed that this promises, in plain speeds."""
-        costs = self.curve.table(len(chances) + 1, self._n_past)
+        costs = self._costs(len(chances))
         one, affordable = costs[1], self._ledger.most * costs[1]
         expected, best, best_gain = 1.0, 0, self._ledger.margin
         for size, chance in enumerate(chances, start=1):
@@ -116,11 +117,27 @@ class AdaptivePlanner:
                 best, best_gain = size, gain
         return best, best_gain if best else 1.0
 
+    def _costs(self, most: int) -> Sequence[float]:
+        """ms of 0 (unused), 1, 2, ... rows, at least up to `most` + 1, with what changes of rows add: after
+        plain rounds a draft pays for two, as plain rounds are what is likely to follow it."""
+        table, switch, before = self.curve.table(most + 1, self._n_past), self.curve.switch, self._rows
+        if not switch:
+            return table
+        more = 2 * switch if before == 1 else switch
+        costs = [ms + more for ms in table]
+        for rows in (1, before):
+            if rows < len(costs):
+                costs[rows] = table[rows]
+        return costs
+
     def observe(self, draft: Draft, walk: Walk, step: Step) -> None:
         """Book the round, and judge the whole proposal by the tokens that came."""
-        costs = self.curve.table(1 + len(draft), self._n_past)
-        self._ledger.book(step.n_emitted, (costs[1 + len(draft)] + 1e3 * step.t_draft) / costs[1])
-        self.curve.observe(1 + len(draft), self._n_past, 1e3 * step.t_verify)
+        rows = 1 + len(draft)
+        costs, switched = self.curve.table(rows, self._n_past), rows != self._rows
+        spent = costs[rows] + self.curve.switch * switched + 1e3 * step.t_draft
+        self._ledger.book(step.n_emitted, spent / costs[1])
+        self.curve.observe(rows, self._n_past, 1e3 * step.t_verify, switched=switched)
+        self._rows = rows
         if len(self._proposal):
             self._judge(self._proposal, walk.tokens)
         self._reasons[self._decision.reason] += 1

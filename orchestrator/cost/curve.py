@@ -3,7 +3,8 @@
     ms(rows, n_past) = base(rows) + n_past * (slope + row_slope * (rows - 1))
 
 base is a staircase that kernels make, so it is kept point by point; attention is not amortised over
-rows on CPUs, hence the last term. Knows numbers; nothing of targets.
+rows on CPUs, hence the last term. A decode of other rows than the one before takes longer by `switch`.
+Knows numbers; nothing of targets.
 """
 
 from bisect import bisect_left
@@ -25,7 +26,8 @@ _OUTLIER = 1.5  # a round this much slower than expected was disturbed by someth
 class CostCurve:
     """A measured curve. rows: ascending, from 1. base: ms at an empty cache. drift: how the machine does now
     against when it was measured; it cancels in every comparison of row counts. noise: by how much the same
-    decode took longer in one pass than in another, 0.2 = a fifth; not stored."""
+    decode took longer in one pass than in another, 0.2 = a fifth; not stored. switch: ms that a decode takes
+    longer whose rows are not those of the decode before, as llama.cpp then builds its graph anew."""
 
     rows: tuple[int, ...]
     base: list[float]
@@ -33,6 +35,7 @@ class CostCurve:
     row_slope: float = 0.0
     drift: float = 1.0
     noise: float = 0.0
+    switch: float = 0.0
     _cell: int = field(default=-1, repr=False, compare=False)
     _table: list[float] = field(default_factory=list, repr=False, compare=False)
     _most_useful: int = field(default=1, repr=False, compare=False)
@@ -45,6 +48,7 @@ class CostCurve:
         n_past: int,
         grown: Mapping[int, float],
         noise: float = 0.0,
+        switch: float = 0.0,
     ) -> "CostCurve":
         """From `ms` of each row count after `n_past` tokens. grown: by row count, how many ms each further
         token of context adds; two counts at least, or none where nothing is known of it."""
@@ -54,10 +58,11 @@ class CostCurve:
             fit = np.linalg.lstsq(columns, np.array(list(grown.values())), rcond=None)[0]
             slope, row_slope = (max(0.0, float(value)) for value in fit)
         base = [one - n_past * (slope + row_slope * (n - 1)) for n, one in zip(rows, ms, strict=True)]
-        return cls(tuple(rows), [max(1e-6, one) for one in base], slope, row_slope, noise=noise)
+        base = [max(1e-6, one) for one in base]
+        return cls(tuple(rows), base, slope, row_slope, noise=noise, switch=switch)
 
     def ms(self, rows: int, n_past: int) -> float:
-        """Expected ms, the drift left out."""
+        """Expected ms after a decode of as many rows, the drift left out."""
         return self._base_at(rows) + n_past * (self.slope + self.row_slope * (rows - 1))
 
     def table(self, most: int, n_past: int) -> Sequence[float]:
@@ -90,13 +95,14 @@ class CostCurve:
         (r0, r1), (b0, b1) = self.rows[high - 1 : high + 1], self.base[high - 1 : high + 1]
         return b0 + (b1 - b0) * (rows - r0) / (r1 - r0)
 
-    def observe(self, rows: int, n_past: int, ms: float) -> None:
-        """A live decode took `ms`; one that something disturbed says nothing about rows.
+    def observe(self, rows: int, n_past: int, ms: float, *, switched: bool = False) -> None:
+        """A live decode took `ms`; one that something disturbed says nothing about rows. switched: the one
+        before had other rows.
 
         One row is the unit that all else is compared with: it teaches the drift, most of it, and nothing
         of the shape. What a larger decode took beyond the drift teaches the shape.
         """
-        expected = self.ms(rows, n_past)
+        expected = self.ms(rows, n_past) + self.switch * switched
         ratio = ms / (expected * self.drift)
         pace = _FAST if rows == 1 else _SLOW
         self.drift *= 1 + pace * (min(max(ratio, 1 / _OUTLIER), _OUTLIER) - 1)
@@ -120,6 +126,7 @@ class CostCurve:
             "base": list(self.base),
             "slope": self.slope,
             "row_slope": self.row_slope,
+            "switch": self.switch,
         }
 
     @classmethod
@@ -131,4 +138,5 @@ class CostCurve:
         )
         if not valid:
             raise ValueError("not a cost curve")
-        return cls(rows, base, float(stored["slope"]), float(stored["row_slope"]))
+        slopes = float(stored["slope"]), float(stored["row_slope"])
+        return cls(rows, base, *slopes, switch=float(stored["switch"]))

@@ -10,6 +10,7 @@ from orchestrator.protocols import Target
 SHORT = 32  # tokens in the cache for the curve's base
 LONG = 1024  # at most, for the slopes
 _SLOPE_ROWS = (1, 4, 16)
+_TWICE = 4  # rows up to which each decode is done again, which tells what a change of rows costs
 _LEAST = 256  # tokens from which the slopes show
 _PATIENCE = 3.0  # seconds that a slow target may take to hold so many
 _MAX_PASSES = 7
@@ -23,17 +24,25 @@ def measure_curve(target: Target, seconds: float = 1.0, clock: Clock = CLOCK) ->
     rows = fitting_rows(target, ROWS, n_short)
     target.prefill(filler(n_short + 1, can.n_vocab))
     began = clock()
-    passes: list[list[float]] = []
     score_ms(target, rows[-1], clock)  # buffers grow at their first use
-    while len(passes) < 2 or (len(passes) < _MAX_PASSES and clock() - began < 0.6 * seconds):
-        passes.append([score_ms(target, n, clock) for n in rows])
-    short = [typical(times) for times in zip(*passes, strict=True)]
-    noise = median(max(times) / min(times) - 1.0 for times in zip(*passes, strict=True))
-    return CostCurve.fitted(rows, short, n_short, _grown(target, rows, short, 0.4 * seconds, clock), noise)
+    first, again = list[list[float]](), list[list[float]]()
+    while len(first) < 2 or (len(first) < _MAX_PASSES and clock() - began < 0.6 * seconds):
+        first.append([])
+        again.append([])
+        for n in rows:
+            first[-1].append(score_ms(target, n, clock))
+            if n <= _TWICE:
+                again[-1].append(score_ms(target, n, clock))
+    changed, same = ([typical(times) for times in zip(*passes, strict=True)] for passes in (first, again))
+    switch = max(0.0, median(a - b for a, b in zip(changed, same, strict=False)))
+    short = [*same, *(max(1e-6, ms - switch) for ms in changed[len(same) :])]
+    noise = median(max(times) / min(times) - 1.0 for times in zip(*first, strict=True))
+    grown = _grown(target, rows, short, switch, 0.4 * seconds, clock)
+    return CostCurve.fitted(rows, short, n_short, grown, noise, switch)
 
 
 def _grown(
-    target: Target, rows: Sequence[int], short: Sequence[float], seconds: float, clock: Clock
+    target: Target, rows: Sequence[int], short: Sequence[float], switch: float, seconds: float, clock: Clock
 ) -> dict[int, float]:
     """ms that each further token of context adds, for a few row counts; empty where that takes too long."""
     can = target.capabilities
@@ -47,5 +56,6 @@ def _grown(
     known = dict(zip(rows, short, strict=True))
     counts = [n for n in _SLOPE_ROWS if n in known]
     times = [[score_ms(target, n, clock) for n in counts] for _ in range(3)]
-    fastest = map(min, zip(*times, strict=True))
+    paid = switch if len(counts) > 1 else 0.0
+    fastest = (min(ms) - paid for ms in zip(*times, strict=True))
     return {n: max(0.0, ms - known[n]) / (n_long - n_short) for n, ms in zip(counts, fastest, strict=True)}

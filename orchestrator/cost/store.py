@@ -22,7 +22,7 @@ from orchestrator.cost.measure import measure_curve
 
 logger = logging.getLogger("pilotfish.cost")
 
-FORMAT = 2  # 1 knew nothing of the context on slow targets
+FORMAT = 3  # 1 knew nothing of the context on slow targets, 2 nothing of changes of rows
 TOO_NOISY = 0.6  # two busy processes on as many cores make it 2 and more
 
 

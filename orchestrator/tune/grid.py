@@ -6,6 +6,7 @@ Passes go through all settings in turn, so that a slow minute of the machine hit
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 
@@ -21,11 +22,12 @@ Milliseconds = dict[int, tuple[float, ...]]  # by tokens in the cache: ms for ea
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """One setting's curves. rows: ascending, from 1."""
+    """One setting's curves. rows: ascending, from 1. switch: ms more after a decode of other rows."""
 
     settings: ContextSettings
     rows: tuple[int, ...]
     ms: Milliseconds
+    switch: float = 0.0
 
     def plain_ms(self) -> float:
         """ms per token of plain decoding, mean over the contexts."""
@@ -45,7 +47,8 @@ class Timings:
         times = np.array([self.ms[n] for n in sorted(self.ms)])  # [n_contexts, n_rows]
         grown = np.maximum(np.polyfit(contexts, times, 1)[0], 0.0)  # ms per token of context, by rows
         short = int(contexts[0])
-        return CostCurve.fitted(self.rows, self.ms[short], short, dict(zip(self.rows, grown, strict=True)))
+        slopes = dict(zip(self.rows, grown, strict=True))
+        return CostCurve.fitted(self.rows, self.ms[short], short, slopes, switch=self.switch)
 
 
 def settings_grid(used: ContextSettings, threads: Iterable[int]) -> list[ContextSettings]:
@@ -78,10 +81,12 @@ def measure_grid(
     *,
     progress: Callable[[int, int], None] = no_progress,
     clock: Clock = CLOCK,
-) -> list[Milliseconds]:
-    """What decodes of `measured_rows` cost on each target, whose caches are used and then worthless."""
+) -> list[tuple[Milliseconds, float]]:
+    """What decodes of `measured_rows` cost on each target, and what a change of rows does; their caches are
+    used and then worthless."""
     rows = measured_rows(targets[0], max(contexts))
     found: list[Milliseconds] = [{} for _ in targets]
+    changes: list[list[float]] = [[] for _ in targets]
     steps = len(contexts) * passes
     progress(0, steps)
     for index, n_past in enumerate(sorted(contexts)):
@@ -89,11 +94,12 @@ def measure_grid(
         for target in targets:
             target.prefill(filler(n_past + 1, target.capabilities.n_vocab))
         for number in range(passes):
-            for target, times in zip(targets, samples, strict=True):
+            for target, times, change in zip(targets, samples, changes, strict=True):
                 for n in rows:
-                    score_ms(target, n, clock)  # builds the graph, which the next one uses again
+                    changed = score_ms(target, n, clock)  # builds the graph, which the next one uses again
                     times[n].append(score_ms(target, n, clock))
+                    change.append(changed - times[n][-1])
             progress(index * passes + number + 1, steps)
         for times, ms in zip(samples, found, strict=True):
             ms[n_past] = tuple(typical(times[n]) for n in rows)
-    return found
+    return [(ms, max(0.0, median(change))) for ms, change in zip(found, changes, strict=True)]

@@ -158,7 +158,9 @@ def _timings(
 ) -> tuple[Timings, ...]:
     times = measure_grid(contexts, plan.contexts, plan.passes, progress=progress)
     rows = measured_rows(contexts[0], max(plan.contexts))
-    return tuple(Timings(context.settings, rows, ms) for context, ms in zip(contexts, times, strict=True))
+    return tuple(
+        Timings(context.settings, rows, *measured) for context, measured in zip(contexts, times, strict=True)
+    )
 
 
 def better_types(

@@ -22,7 +22,7 @@ def engine(tiny, monkeypatch):
     """One for which rows cost next to nothing: on a tiny model nothing would pay."""
     cheap = CostCurve(tuple(range(1, 33)), [10.0 + 0.01 * rows for rows in range(32)])
     monkeypatch.setattr("orchestrator.assembly.curve_of", lambda _context: cheap)
-    monkeypatch.setattr(CostCurve, "observe", lambda *_args: None)
+    monkeypatch.setattr(CostCurve, "observe", lambda *_args, **_options: None)
     with Engine.load(tiny("llama"), ngram_min=1, **EXACT) as engine:
         yield engine
 

@@ -224,3 +224,14 @@ def test_a_new_request_begins_with_a_clean_ledger_but_keeps_what_was_learned():
     learned = made._acceptance.of("s").estimate(0.9)
     made.begin()
     assert made._acceptance.of("s").estimate(0.9) == learned and made.summary() == ""
+
+
+def test_a_draft_after_plain_rounds_pays_for_both_changes_of_rows():
+    curve = CostCurve(tuple(range(1, 33)), [10.0, 20.0, 20.0, 20.0, *[60.0] * 28], switch=6.0)
+    made, sure, unsure = planner(curve), Draft.chain([1, 2, 3], 0.95, source="s"), [0.8, 0.8, 0.8]
+    guess = Draft.chain([1, 2, 3], unsure, source="t")
+    assert len(played(made, guess, [1, 2, 3, 4])) == 0  # 2.95 tokens for 20 + 12 ms, plainly 3.2
+    assert len(played(made, sure, [1, 2, 3, 4])) == 3  # 3.7 tokens
+    assert len(played(made, guess, [1, 2, 3, 4])) == 3  # no change: the decode before had 4 rows, too
+    assert len(played(made, EMPTY, [1])) == 0
+    assert len(played(made, Draft.chain([1, 2, 3], unsure, source="u"), [1, 2, 3, 4])) == 0

@@ -1,5 +1,7 @@
 """Claims about cost curves: what they say between their points, and what a round teaches them."""
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.cost.curve import CostCurve
@@ -95,6 +97,34 @@ def test_measuring_finds_base_and_slopes_exactly_on_a_target_without_noise():
     assert [found.ms(n, 0) for n in found.rows] == pytest.approx([8.0 + 2 * n for n in found.rows])
     assert (found.slope, found.row_slope) == pytest.approx((0.004, 0.001))
     assert SHORT < LONG and found.noise == pytest.approx(0.0)
+
+
+class Building(Attention):
+    """And a change of rows costs 1.5 ms."""
+
+    rows = 0
+
+    def score(self, draft):
+        rows = 1 + len(draft)
+        self._clock.now += 1.5e-3 * (rows != self.rows)
+        self.rows = rows
+        return super().score(draft)
+
+
+def test_measuring_finds_what_a_change_of_rows_costs_and_leaves_it_out_of_the_rows():
+    clock = Clock()
+    found = measure_curve(Building(clock, random_law(0, N_VOCAB)), clock=clock)
+    assert found.switch == pytest.approx(1.5)
+    assert [found.ms(n, 0) for n in found.rows] == pytest.approx([8.0 + 2 * n for n in found.rows])
+    assert (found.slope, found.row_slope) == pytest.approx((0.004, 0.001))
+
+
+def test_a_change_of_rows_teaches_no_row_to_be_slower():
+    learned = replace(curve(), switch=2.0)
+    for _ in range(50):
+        learned.observe(4, 0, 22.0, switched=True)
+        learned.observe(1, 0, 12.0, switched=True)
+    assert learned.ms(4, 0) == pytest.approx(20.0) and learned.drift == pytest.approx(1.0)
 
 
 def test_a_slow_target_takes_the_time_to_show_its_slopes():

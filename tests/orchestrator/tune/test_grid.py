@@ -37,8 +37,8 @@ def test_every_setting_gets_its_own_curve_and_all_take_turns():
     first, second = measure_grid(
         targets, (8, 4), 2, clock=clock, progress=lambda done, total: steps.append((done, total))
     )
-    assert first == {4: pytest.approx((15, 16)), 8: pytest.approx((19, 20))}
-    assert second == {4: pytest.approx((30, 32)), 8: pytest.approx((38, 40))}
+    assert first == ({4: pytest.approx((15, 16)), 8: pytest.approx((19, 20))}, 0.0)
+    assert second == ({4: pytest.approx((30, 32)), 8: pytest.approx((38, 40))}, 0.0)
     one_pass = [("a", 1), ("a", 1), ("a", 2), ("a", 2), ("b", 1), ("b", 1), ("b", 2), ("b", 2)]
     assert clock.decodes == [(*decode, n_past) for n_past in (4, 8) for decode in 2 * one_pass]
     assert steps == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
@@ -47,8 +47,22 @@ def test_every_setting_gets_its_own_curve_and_all_take_turns():
 def test_a_disturbed_pass_does_not_count():
     slow = iter([1, 1, 9, 9, 1, 1])
     clock = Clock(lambda *_: 10 * next(slow))
-    (found,) = measure_grid([TimedTarget(clock, "a", max_rows=1)], (4,), 3, clock=clock)
+    ((found, _),) = measure_grid([TimedTarget(clock, "a", max_rows=1)], (4,), 3, clock=clock)
     assert found == {4: pytest.approx((10,))}
+
+
+def test_what_a_change_of_rows_costs_is_no_part_of_the_rows():
+    before = [0]
+
+    def ms(_name, rows, _n_past):
+        changed, before[0] = rows != before[0], rows
+        return 10 + rows + 3 * changed
+
+    clock = Clock(ms)
+    ((found, switch),) = measure_grid([TimedTarget(clock, "a", max_rows=4)], (4, 8), 3, clock=clock)
+    assert found[4] == pytest.approx((11, 12, 13, 14)) and switch == pytest.approx(3)
+    timings = Timings(ContextSettings(), (1, 2, 3, 4), found, switch)
+    assert timings.curve().switch == pytest.approx(3)
 
 
 def test_rows_are_those_for_which_there_is_room():
