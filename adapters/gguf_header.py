@@ -92,7 +92,7 @@ class Header:
 class _Cursor:
     """Reads GGUF's values one after the other and never past the end (struct.error, ValueError)."""
 
-    def __init__(self, view: mmap.mmap, at: int) -> None:
+    def __init__(self, view: mmap.mmap | bytes, at: int) -> None:
         self.view, self.at = view, at
 
     def number(self, code: str) -> Any:
@@ -165,7 +165,7 @@ def read_header(path: Path) -> Header:
             if file.read(len(MAGIC)) != MAGIC:
                 raise ModelLoadError(f"{path}: not a GGUF file (it does not begin with 'GGUF')")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                return _walk(path, _Cursor(view, len(MAGIC)))
+                return _walk(path, _Cursor(view, len(MAGIC)), len(view))
     except OSError as error:
         raise ModelLoadError(f"{path}: cannot be read ({error.strerror})") from error
     except (struct.error, OverflowError, ValueError) as error:
@@ -174,7 +174,22 @@ def read_header(path: Path) -> Header:
         raise ModelLoadError(f"{path}: damaged or cut short ({reason}); {hint}") from error
 
 
-def _walk(path: Path, cursor: _Cursor) -> Header:
+def header_in(start: bytes, path: Path, n_bytes: int) -> Header | None:
+    """The header of a file of `n_bytes` that begins with `start`; None where it goes on behind that.
+
+    Raises ModelLoadError for what is no GGUF, or holds less than its header says.
+    """
+    if not start.startswith(MAGIC):
+        raise ModelLoadError(f"{path}: not a GGUF file (it does not begin with 'GGUF')")
+    try:
+        return _walk(path, _Cursor(start, len(MAGIC)), n_bytes)
+    except (struct.error, OverflowError, ValueError) as error:
+        if len(start) < n_bytes:
+            return None
+        raise ModelLoadError(f"{path}: damaged or cut short ({error})") from error
+
+
+def _walk(path: Path, cursor: _Cursor, n_bytes: int) -> Header:
     version = cursor.number("I")
     if version not in (2, 3):
         raise ValueError(f"version {version}, where 2 and 3 can be read")
@@ -188,7 +203,7 @@ def _walk(path: Path, cursor: _Cursor) -> Header:
     if not isinstance(alignment, int) or alignment < 1:
         raise ValueError(f"an alignment of {alignment!r}")
     data = -(-cursor.at // alignment) * alignment  # the next multiple
-    header = Header(path, fields, tensors, len(cursor.view), data)
+    header = Header(path, fields, tensors, n_bytes, data)
     _check_extents(header)
     return header
 

@@ -80,7 +80,7 @@ def fetch_gguf(
     def choose(files: list[HubFile], where: str) -> tuple[str, ...]:
         return choose_gguf(reference, files, where)
 
-    repository = _Repository(reference.repo, revision, token, cache_dir)
+    repository = Repository(reference.repo, revision, token, cache_dir)
     with _progress_bars(progress):
         return repository.fetch(choose, local_files_only)
 
@@ -103,7 +103,7 @@ def fetch_file(
         return (filename,)
 
     with _progress_bars(False):
-        return _Repository(repo, revision, token, cache_dir).fetch(choose, local_files_only)
+        return Repository(repo, revision, token, cache_dir).fetch(choose, local_files_only)
 
 
 def fetch_files(
@@ -117,12 +117,12 @@ def fetch_files(
 ) -> Path:
     """Return the cached copy of the first file that `wanted` picks; the rest lie in the same snapshot."""
     with _progress_bars(progress):
-        return _Repository(repo, revision, token).fetch(wanted, local_files_only)
+        return Repository(repo, revision, token).fetch(wanted, local_files_only)
 
 
 def list_ggufs(repo: str, *, revision: str | None = None, token: str | None = None) -> list[HubFile]:
     """List every GGUF file by name, each part of split ones and companions (mmproj) included."""
-    files = _Repository(repo, revision, token).files()
+    files = Repository(repo, revision, token).files()
     return sorted((file for file in files if file.is_gguf), key=lambda file: file.name)
 
 
@@ -131,7 +131,7 @@ class _Unreachable(ModelNotFound):
 
 
 @dataclass(frozen=True, slots=True)
-class _Repository:
+class Repository:
     """One model repository at one revision, on the Hub and in the local cache."""
 
     name: str
@@ -170,7 +170,7 @@ class _Repository:
         """Ask the Hub, once and without retries; names that would leave the cache are dropped."""
         if _is_offline():
             raise _Unreachable("HF_HUB_OFFLINE is set")
-        with self._asking():
+        with self.asking():
             info = self.api.model_info(
                 self.name,
                 revision=self.revision,
@@ -190,7 +190,7 @@ class _Repository:
         return first
 
     def _download(self, filename: str, revision: str | None) -> Path:
-        with self._asking():
+        with self.asking():
             path = self.api.hf_hub_download(self.name, filename, revision=revision, cache_dir=self.cache_dir)
         return Path(path)
 
@@ -222,7 +222,7 @@ class _Repository:
         return [revision for repo in ours for revision in repo.revisions]
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def asking(self) -> Iterator[None]:
         """Turn what the Hub, or its absence, raises into a ModelNotFound that gives advice."""
         try:
             yield

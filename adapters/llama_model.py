@@ -49,9 +49,14 @@ class _Handle:
 class LlamaModel:
     """The weights of one GGUF file, loaded."""
 
-    def __init__(self, path: str | Path, settings: ModelSettings | None = None) -> None:
-        """Load `path` (a local GGUF); raises ModelNotFound or ModelLoadError, never aborts."""
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, settings: ModelSettings | None = None, *, weightless: bool = False
+    ) -> None:
+        """Load `path` (a local GGUF); raises ModelNotFound or ModelLoadError, never aborts.
+
+        weightless: read the header alone, so that contexts can be planned; decoding would crash.
+        """
+        self.path, self.weightless = Path(path), weightless
         self.settings = settings or ModelSettings()
         if not self.path.is_file():
             raise ModelNotFound(f"{self.path}: no such file")
@@ -88,6 +93,8 @@ class LlamaModel:
         params.split_mode = getattr(lib, f"LLAMA_SPLIT_MODE_{settings.split_mode.upper()}")
         load_mode = ("NONE", "MMAP", "MLOCK", "MMAP_MLOCK")[settings.use_mmap + 2 * settings.use_mlock]
         params.load_mode = getattr(lib, f"LLAMA_LOAD_MODE_{load_mode}")
+        if self.weightless:
+            params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = self._extra_buffers()
         n_devices = lib.llama_max_devices()
         split = settings.tensor_split

@@ -175,11 +175,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.before_get(path)
         data = repo.commits[sha][path]
         headers = {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": sha, "Accept-Ranges": "bytes"}
-        if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
-            start = int(wanted[1])
+        if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            start, end = int(wanted[1]), min(int(wanted[2] or len(data)) + 1, len(data))
             self.hub.ranges.append(start)
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            return self._send(206, headers, data[start:])
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+            return self._send(206, headers, data[start:end])
         self._send(200, headers, data)
 
     def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
