@@ -105,6 +105,21 @@ def head_bytes(
     return HeadBytes(int(weights), int(max(missing, default=0) if shared else sum(missing)), 1000 * kv)
 
 
+def step_bytes(head: Head, *, n_embd: int, n_vocab: int, dtype: torch.dtype = torch.float32) -> int:
+    """What a step reads: all weights and the projection, but of an embedding only one row."""
+    in_8_bits = dtype == torch.int8
+    size = 2.0 if in_8_bits else float(dtype.itemsize)
+    matrix = _BLOCK_BYTES if in_8_bits else size
+    own = {
+        id(tensor): (name, tensor)
+        for name, tensor in head.tensors.items()
+        if not name.startswith("embedding.")
+    }
+    total = sum(_bytes(name, tensor, size, matrix) for name, tensor in own.values())
+    borrows = not any(name.startswith("output") for name in head.tensors)
+    return int(total + (n_vocab * n_embd * matrix if borrows else 0))
+
+
 _BLOCK_BYTES = 34 / 32  # of a weight in 8 bits
 
 

@@ -11,6 +11,7 @@ from orchestrator.cli.demo import demo
 from orchestrator.cli.export import export
 from orchestrator.cli.generate import generate
 from orchestrator.cli.inspect import inspect
+from orchestrator.cli.pairs import pairs
 from orchestrator.cli.plan import plan
 from orchestrator.cli.program import Program, log_to_stderr
 from orchestrator.cli.quantize import quantize
@@ -30,7 +31,7 @@ def main(context: click.Context, verbose: bool) -> None:
     log_to_stderr(context, verbose)
 
 
-for command in (demo, generate, chat, inspect, plan, quantize, tune, bench, train, export):
+for command in (demo, generate, chat, inspect, plan, pairs, quantize, tune, bench, train, export):
     main.add_command(command)
 
 __all__ = ["main"]

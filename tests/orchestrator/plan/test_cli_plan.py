@@ -36,7 +36,9 @@ def test_json_has_the_same_in_bytes(tiny):
     assert made["vram"] == sum(part["vram"] for part in made["parts"])
     assert made["budget"] == {"vram": 2**30, "ram": 2**30, "source": "as given"}
     cache = {part["what"]: part["vram"] for part in made["parts"]}["target cache"]
-    assert cache == pytest.approx(1.5 * 2**18, abs=2**20 / 100)  # keys of 32 bits, values of 16: 2 layers, 64 numbers, 512 tokens
+    assert cache == pytest.approx(
+        1.5 * 2**18, abs=2**20 / 100
+    )  # keys of 32 bits, values of 16: 2 layers, 64 numbers, 512 tokens
 
 
 def test_a_setting_that_does_not_exist_is_one_line(tiny):
