@@ -16,6 +16,7 @@ from adapters.llama_hidden import HiddenReader, float_view, pointer_getter
 from adapters.llama_lib import library
 from adapters.llama_model import LlamaModel
 from adapters.llama_open import context_params, open_context
+from adapters.llama_state import read_state, write_state
 from adapters.settings import ContextSettings, require
 from adapters.target import (
     Capabilities,
@@ -69,6 +70,7 @@ class LlamaContext:
         self._dirty = False  # the cache may hold more than `tokens`
         self.n_past = 0
         self.root = -1
+        self._n_sealed = 0  # below so many tokens the cache is good for nothing
 
     def _open(self) -> tuple[Any, Callable[[], object]]:
         """The C context and what frees it."""
@@ -168,6 +170,37 @@ class LlamaContext:
             on_hidden(start, hidden.rows(n))
         self._extend_tokens(tokens)
 
+    # -- states ----------------------------------------------------------------------------------
+
+    def save_state(self) -> bytes:
+        """The cache of `tokens`, for `load_state` of the same model with the same settings."""
+        self._require_open()
+        self._drop_uncommitted()
+        return read_state(self._ctx, self.model.path.name)
+
+    def load_state(self, tokens: Sequence[int], state: bytes) -> None:
+        """Make the cache what it was when `save_state` gave `state`, at `tokens`; after an error it is empty.
+
+        `state` must not come from anywhere else, which is for the caller to check.
+        """
+        kept = self.checked(tokens)
+        require(len(kept) < self.capabilities.n_ctx, f"{len(kept)} tokens leave no room in the context")
+        self.truncate(0)
+        self._dirty = True
+        try:
+            write_state(self._ctx, state, self.model.path.name)
+            last = self._lib.llama_memory_seq_pos_max(self._memory, 0)
+            if last != len(kept) - 1:
+                raise AdapterError(f"the saved memory ends at position {last} instead of {len(kept) - 1}")
+        except AdapterError:
+            self.truncate(0)
+            raise
+        for seq in range(1, self._n_seq):
+            self._lib.llama_memory_seq_cp(self._memory, 0, seq, 0, len(kept))
+        # of sliding windows only the last is saved, which is good for the newest token and what follows it
+        self._n_sealed = len(kept) - 1 if self.model.memory_class == "sliding window" else 0
+        self._extend_tokens(kept)
+
     # -- rounds ----------------------------------------------------------------------------------
 
     def score(self, draft: DraftLike) -> Rows:
@@ -253,9 +286,9 @@ class LlamaContext:
         n = min(n, self.n_past)
         if n == self.n_past and not self._dirty:
             return
-        if n == 0 or self.capabilities.no_rollback:
+        if n < max(1, self._n_sealed) or self.capabilities.no_rollback:
             self._lib.llama_memory_clear(self._memory, False)
-            n = 0
+            n = self._n_sealed = 0
         else:
             self._remove(-1, n)
         self._settle(n)

@@ -9,7 +9,8 @@ One request at a time. Text comes in and goes out here; everything below works o
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from orchestrator.planner import FixedPlanner
 from orchestrator.protocols import Planner
 from orchestrator.request import Chunk, Request, Result, request_of
 from orchestrator.run import Run
+from orchestrator.session import Sessions
 from orchestrator.stream import Stream
 from orchestrator.suffix.references import References
 
@@ -36,7 +38,7 @@ Prompt = str | Sequence[int]
 T = TypeVar("T")
 
 
-class Engine:
+class Engine(Sessions):
     """Generates text with one target model, speculatively."""
 
     def __init__(self, parts: Parts) -> None:
@@ -184,14 +186,19 @@ class Engine:
 
     def forget(self) -> None:
         """Empty the caches of earlier requests: the next one reads its whole prompt, as the first did."""
-        self._refuse_in_callback("forget")
-        with self._lock:
-            self._require_open()
+        with self._between_requests("forget"):
             self._current = None  # a stream in progress cannot go on without its cache
             self.target.truncate(0)
             self.drafter.forget()
 
     # -- inside ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _between_requests(self, method: str) -> Iterator[None]:
+        self._refuse_in_callback(method)
+        with self._lock:
+            self._require_open()
+            yield
 
     def _run(self, tokens: list[int], request: Request) -> Run:
         self._require_open()

@@ -26,7 +26,7 @@ _LEAST = 1.02  # a best case below this is none
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """refusal: why it cannot be used, "" = it can. warning: why it will not pay. family: model, or the head's.
+    """refusal: why it cannot be used, "" = it can. warning: why it will not pay. family: model, or a head's.
     measured: whether its costs and the target's were, or are guessed from bytes."""
 
     name: str
