@@ -25,16 +25,26 @@ class Device:
 
 def devices() -> list[Device]:
     """Every device of this llama.cpp build, the CPU included; none where the build does not tell."""
-    count = bind(("ggml_backend_dev_count",), [], ctypes.c_size_t)
-    if count is None:
-        return []
-    get = bind(("ggml_backend_dev_get",), [ctypes.c_size_t], ctypes.c_void_p)
-    return [_device(get(index)) for index in range(count())]
+    return [_device(pointer) for pointer in _pointers()]
+
+
+def gpu_pointers() -> list[int]:
+    """ggml's pointers to the GPUs of this machine."""
+    kind = bind(("ggml_backend_dev_type",), [ctypes.c_void_p], ctypes.c_int)
+    return [pointer for pointer in _pointers() if _KINDS.get(kind(pointer)) == "GPU"]
 
 
 def on_gpu(settings: ModelSettings) -> bool:
     """Whether layers of a model that is loaded so are on a GPU."""
     return settings.n_gpu_layers != 0 and any(device.kind == "GPU" for device in devices())
+
+
+def _pointers() -> list[int]:
+    count = bind(("ggml_backend_dev_count",), [], ctypes.c_size_t)
+    if count is None:
+        return []
+    get = bind(("ggml_backend_dev_get",), [ctypes.c_size_t], ctypes.c_void_p)
+    return [get(index) for index in range(count())]
 
 
 def _device(pointer: int) -> Device:

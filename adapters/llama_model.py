@@ -14,6 +14,7 @@ from typing import Any, Literal
 from adapters.errors import AdapterError, ModelLoadError, ModelNotFound, UnsupportedModel
 from adapters.gguf_file import read_gguf
 from adapters.llama_lib import complaint, last_complaint, library
+from adapters.rpc import RpcDevices
 from adapters.settings import ModelSettings, require
 
 MemoryClass = Literal["dense", "sliding window", "recurrent", "hybrid"]
@@ -63,6 +64,7 @@ class LlamaModel:
         read_gguf(self.path)  # refuses what would abort llama.cpp's loader
         lib = library()
         self._closed = False
+        self._devices: RpcDevices | None = None
         self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()
         self.handle = self._load(lib)
         model = self.handle.pointer
@@ -96,6 +98,9 @@ class LlamaModel:
         if self.weightless:
             params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = self._extra_buffers()
+        if settings.rpc_servers:
+            self._devices = RpcDevices(settings.rpc_servers)
+            params.devices = self._devices.address
         n_devices = lib.llama_max_devices()
         split = settings.tensor_split
         require(
@@ -190,3 +195,4 @@ class LlamaModel:
         for context in list(self._contexts):
             context.close()
         self.handle.free()
+        self._devices = None

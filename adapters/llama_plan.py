@@ -40,7 +40,7 @@ class PlannedModel:
 
     def __init__(self, path: Path, settings: ModelSettings | None = None) -> None:
         """`path`: a GGUF, or the header of one in a file of the same length; raises ModelLoadError."""
-        bare = replace(settings or ModelSettings(), lora=(), lora_scale=())
+        bare = replace(settings or ModelSettings(), lora=(), lora_scale=(), rpc_servers=())
         self.model = LlamaModel(path, bare, weightless=True)
 
     def context(self, settings: ContextSettings) -> ContextMemory:

@@ -24,6 +24,7 @@ class ModelSettings:
     n_gpu_layers: layers on the GPU, -1 = all. tensor_split: share of each GPU. lora: LoRA GGUFs, each
     applied with the scale at the same place of lora_scale (1.0 where none is given). use_extra_bufts:
     repack weights for faster CPU kernels; None = where that is safe (see llama_model.amx_is_safe).
+    rpc_servers: ggml-rpc-servers (host:port) that take layers, before the GPUs of this machine.
     """
 
     n_gpu_layers: int = -1
@@ -35,8 +36,13 @@ class ModelSettings:
     lora: tuple[str | Path, ...] = ()
     lora_scale: tuple[float, ...] = ()
     use_extra_bufts: bool | None = None
+    rpc_servers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        require(
+            not isinstance(self.rpc_servers, str),
+            f"rpc_servers must be several endpoints; put {self.rpc_servers!r} into a list",
+        )
         modes = ", ".join(SPLIT_MODES)
         require(
             self.split_mode in SPLIT_MODES,

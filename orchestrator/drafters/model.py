@@ -131,7 +131,8 @@ def build(setup: Setup) -> ModelDrafter:
     if setup.draft is None:
         raise ConfigError("method='model' needs a draft model: give draft='a-smaller.gguf'")
     layers = setup.speculation.draft_n_gpu_layers
-    settings = replace(setup.model, lora=(), lora_scale=())
+    # a draft model stays here: every token that it guesses would cross the network
+    settings = replace(setup.model, lora=(), lora_scale=(), rpc_servers=())
     settings = settings if layers is None else replace(settings, n_gpu_layers=layers)
     model = LlamaModel(setup.resolve(setup.draft), settings)
     try:
