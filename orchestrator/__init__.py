@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.drafters.base import Drafter
     from orchestrator.engine import Engine
     from orchestrator.errors import PilotfishError
+    from orchestrator.logprobs import TokenLogprobs
     from orchestrator.request import Chunk, Result
     from orchestrator.sampling import Sampling
     from orchestrator.stats import Stats
@@ -41,6 +42,7 @@ _HOME = {
     "Stats": "orchestrator.stats",
     "Step": "orchestrator.draft",
     "Stream": "orchestrator.stream",
+    "TokenLogprobs": "orchestrator.logprobs",
     "Walk": "orchestrator.draft",
 }
 
@@ -61,6 +63,7 @@ __all__ = [
     "Stats",
     "Step",
     "Stream",
+    "TokenLogprobs",
     "Walk",
 ]
 

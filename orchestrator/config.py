@@ -175,4 +175,5 @@ CALL_OPTIONS = (
     "json_schema",
     "references",
     "explain",
+    "logprobs",
 )

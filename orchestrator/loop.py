@@ -6,7 +6,7 @@ Knows ids, protocols and the order of things; nothing of llama.cpp, text or how 
 from collections.abc import Callable, Iterator
 from time import perf_counter
 
-from adapters.target import HiddenRows
+from adapters.target import HiddenRows, Rows
 from orchestrator.context import Context
 from orchestrator.draft import EMPTY, Draft, Step, Walk
 from orchestrator.drafters.base import Drafter
@@ -28,9 +28,11 @@ class Loop:
         context: Context,
         limits: Limits,
         cancelled: Callable[[], bool] = lambda: False,
+        on_rows: Callable[[Rows, Walk], None] | None = None,
     ) -> None:
+        """on_rows: shown what each round emitted and the rows that led to it, valid during the call."""
         self.target, self.drafter, self.planner, self.rule = target, drafter, planner, rule
-        self.context, self.limits, self.cancelled = context, limits, cancelled
+        self.context, self.limits, self.cancelled, self.on_rows = context, limits, cancelled, on_rows
         self.finish_reason = ""
 
     def prefill(self) -> int:
@@ -85,6 +87,8 @@ class Loop:
         self.target.commit(walk)
         context.extend(walk.tokens)
         committed = perf_counter()
+        if self.on_rows is not None:
+            self.on_rows(rows, walk)
         step = Step(
             tokens=walk.tokens,
             n_drafted=len(draft),

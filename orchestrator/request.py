@@ -8,6 +8,7 @@ from adapters.settings import require
 from orchestrator.config import CALL_OPTIONS, override
 from orchestrator.draft import Step
 from orchestrator.errors import ConfigError
+from orchestrator.logprobs import TokenLogprobs
 from orchestrator.planner import Decision
 from orchestrator.sampling import Sampling
 from orchestrator.stats import Stats
@@ -25,7 +26,8 @@ class Request:
     each token with the text that became certain; False stops. speculate=False: plain decoding.
     grammar: GBNF; json_schema: a JSON schema, as text or object. references: documents that the answer may
     quote: texts, texts by name, or what `Engine.prepare` made of them. explain(decision, step): called
-    after each round with what the planner decided.
+    after each round with what the planner decided. logprobs: with each token its log-probability and so many
+    of the likeliest alternatives (0 = only its own), None = not computed.
     """
 
     sampling: Sampling
@@ -38,6 +40,7 @@ class Request:
     json_schema: str | Mapping[str, Any] | None = None
     references: References | Mapping[str, str] | Sequence[str] | None = None
     explain: Callable[[Decision, Step], None] | None = None
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 0, f"max_tokens must be >= 0, got {self.max_tokens}")
@@ -49,6 +52,10 @@ class Request:
         require(
             self.grammar is None or self.json_schema is None,
             "give either grammar or json_schema, not both",
+        )
+        require(
+            self.logprobs is None or (type(self.logprobs) is int and self.logprobs >= 0),
+            f"logprobs must be the number of alternatives to each token (0 = none), got {self.logprobs!r}",
         )
 
 
@@ -69,10 +76,12 @@ def request_of(sampling: Sampling, options: Mapping[str, Any]) -> Request:
 
 
 class Chunk(NamedTuple):
-    """A piece of a stream: the text that a round made certain, and the round itself."""
+    """A piece of a stream: the text that a round made certain, the round itself, and what the target thought
+    of each of its tokens, where the request asks for that."""
 
     text: str
     step: Step | None
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -84,10 +93,12 @@ class Result:
     """A finished text.
 
     tokens: everything emitted, the token that ended the text included. finish_reason: `stop` (an end
-    token or a stop string), `length` (budget or context used up), `cancelled`.
+    token or a stop string), `length` (budget or context used up), `cancelled`. logprobs: one for each token
+    where the request asks for them, else empty.
     """
 
     text: str
     tokens: tuple[int, ...]
     finish_reason: str
     stats: Stats
+    logprobs: tuple[TokenLogprobs, ...] = ()

@@ -4,9 +4,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 
+from adapters.target import Rows
 from orchestrator.context import Context
+from orchestrator.draft import Walk
 from orchestrator.drafters.base import Drafter
 from orchestrator.limits import CANCELLED, STOP, EndTokens, Limits
+from orchestrator.logprobs import TokenLogprobs, walk_logprobs
 from orchestrator.loop import Loop
 from orchestrator.protocols import Planner, Target
 from orchestrator.request import Chunk, Request, Result
@@ -44,8 +47,16 @@ class Run:
         self._text = TextStream(decoder, request.stop)
         self._cancelled = threading.Event()
         limits = Limits(request.max_tokens, self._ends, self._watch)
+        self._logprobs: list[TokenLogprobs] = []
         self._loop = Loop(
-            target, drafter, planner, verify or RULES[rule], self._context, limits, self._cancelled.is_set
+            target,
+            drafter,
+            planner,
+            verify or RULES[rule],
+            self._context,
+            limits,
+            self._cancelled.is_set,
+            self._note_logprobs if request.logprobs is not None else None,
         )
         self._parts: list[str] = []
         self._fresh: list[str] = []
@@ -67,7 +78,8 @@ class Run:
             self.stats.t_decode += perf_counter() - begun
             if self.stats.n_decodes == 1:
                 self.stats.t_first = perf_counter() - started
-            yield Chunk(self._take(finished=bool(step.finish_reason)), step)
+            newest = tuple(self._logprobs[-len(step.tokens) :])
+            yield Chunk(self._take(finished=bool(step.finish_reason)), step, newest)
         rest = self._take(finished=True)
         if rest:
             yield Chunk(rest, None)
@@ -89,6 +101,9 @@ class Run:
             return CANCELLED
         return STOP if stopped else ""
 
+    def _note_logprobs(self, rows: Rows, walk: Walk) -> None:
+        self._logprobs += walk_logprobs(rows, walk, self._request.logprobs or 0)
+
     def cancel(self) -> None:
         """Ask the request to end after the round in progress; from any thread."""
         self._cancelled.set()
@@ -97,4 +112,5 @@ class Run:
         """What has been emitted so far."""
         reason = self._loop.finish_reason or CANCELLED
         self.stats.plan = self._loop.planner.summary()
-        return Result("".join(self._parts), tuple(self._context.emitted), reason, self.stats)
+        text, tokens = "".join(self._parts), tuple(self._context.emitted)
+        return Result(text, tokens, reason, self.stats, tuple(self._logprobs))
