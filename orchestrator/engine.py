@@ -108,8 +108,8 @@ class Engine(Sessions):
         """Generate after `prompt` (text, or token ids).
 
         options: fields of orchestrator.request.Request (max_tokens, stop, stop_tokens, on_token,
-        speculate, grammar, json_schema, references, explain, logprobs) and of Sampling (temperature, seed, ...), for
-        this call only.
+        speculate, grammar, json_schema, references, explain, logprobs) and of Sampling (temperature,
+        seed, ...), for this call only.
         An error that interrupts the generation carries what there is so far as `error.result`.
         """
         return self.stream(prompt, **options).finish()

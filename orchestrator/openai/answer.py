@@ -1,0 +1,56 @@
+"""A request being answered: from a call to an engine's stream, and from that to replies."""
+
+from collections.abc import Iterator
+
+from orchestrator.engine import Engine
+from orchestrator.openai.parameters import Call
+from orchestrator.openai.replies import Replies, Reply
+from orchestrator.request import Result
+from orchestrator.stream import Stream
+
+
+class Answer:
+    """The answer to one call; nothing is decoded before `whole` or `chunks` is read.
+
+    `stream` is the engine's own: `stream.cancel()` ends it, `stream.result` is what there is so far.
+    """
+
+    def __init__(self, engine: Engine, call: Call, *, model: str = "", details: bool = False) -> None:
+        """model: the name that replies carry where the call has none. details: see `Replies`.
+
+        Raises PilotfishError for what this engine cannot do.
+        """
+        self.call = call
+        self.stream: Stream = engine.stream(_tokens(engine, call), **call.options)
+        prompt = "" if call.chat else _text(engine, call)
+        self.replies = Replies(call, engine.tokenizer, model=model, prompt=prompt, details=details)
+
+    def whole(self) -> Reply:
+        """The reply, once the text is finished."""
+        return self.replies.whole(self.stream.finish())
+
+    def chunks(self) -> Iterator[Reply]:
+        """The replies of a stream, which may be dropped anywhere."""
+        first = self.replies.first()
+        if first:
+            yield first
+        for chunk in self.stream:
+            reply = self.replies.chunk(chunk)
+            if reply:
+                yield reply
+        yield from self.replies.last(self.result)
+
+    @property
+    def result(self) -> Result:
+        """What there is so far."""
+        return self.stream.result
+
+
+def _tokens(engine: Engine, call: Call) -> str | list[int]:
+    if call.chat:
+        return engine.chat_prompt(call.messages, **call.tools.variables)
+    return call.prompt if isinstance(call.prompt, str) else list(call.prompt)
+
+
+def _text(engine: Engine, call: Call) -> str:
+    return call.prompt if isinstance(call.prompt, str) else engine.tokenizer.decode(call.prompt)

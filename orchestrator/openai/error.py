@@ -1,0 +1,16 @@
+"""A parameter that cannot be honoured."""
+
+from orchestrator.errors import ConfigError
+
+
+class ParameterError(ConfigError):
+    """`param` names the parameter, as OpenAI's errors do."""
+
+    def __init__(self, param: str, problem: str) -> None:
+        super().__init__(f"{param} {problem}" if _is_phrase(problem) else f"{param}: {problem}")
+        self.param = param
+
+
+def _is_phrase(problem: str) -> bool:
+    """Whether the parameter's name is the subject of what is said about it."""
+    return problem.split()[0] in ("must", "cannot", "is", "needs", "goes", "makes", "and")
