@@ -8,6 +8,7 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,15 +176,17 @@ class LlamaModel:
     def meta(self, key: str) -> str | None:
         """The GGUF's metadata value of `key` as text; arrays and missing keys give None."""
         self.require_open()
-        lib, size = library(), 256
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            n = lib.llama_model_meta_val_str(self.handle.pointer, key.encode(), buffer, size)
-            if n < 0:
-                return None
-            if n < size:
-                return buffer.value.decode("utf-8", "replace")
-            size = n + 1
+        model, name = self.handle.pointer, key.encode()
+        return _text(lambda buffer, size: library().llama_model_meta_val_str(model, name, buffer, size))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The GGUF's metadata as text, by key; of arrays what llama.cpp shows."""
+        self.require_open()
+        lib, model = library(), self.handle.pointer
+        key, value = lib.llama_model_meta_key_by_index, lib.llama_model_meta_val_str_by_index
+        indices = range(lib.llama_model_meta_count(model))
+        return {_text(partial(key, model, i)) or "": _text(partial(value, model, i)) or "" for i in indices}
 
     def adopt(self, context: Any) -> None:
         """Remember an open context: it must be closed before the weights are."""
@@ -196,3 +199,16 @@ class LlamaModel:
             context.close()
         self.handle.free()
         self._devices = None
+
+
+def _text(read: Callable[[Any, int], int]) -> str | None:
+    """What `read(buffer, size)` writes, in a buffer that is large enough; None where it finds nothing."""
+    size = 256
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        n = read(buffer, size)
+        if n < 0:
+            return None
+        if n < size:
+            return buffer.value.decode("utf-8", "replace")
+        size = n + 1

@@ -29,6 +29,7 @@ class Tokenizer:
         self.bos: int = lib.llama_vocab_bos(vocab)  # -1 where the vocabulary has none
         self.eos: int = lib.llama_vocab_eos(vocab)
         self.eot: int = lib.llama_vocab_eot(vocab)
+        self.newline: int = lib.llama_vocab_nl(vocab)
         self.add_bos: bool = lib.llama_vocab_get_add_bos(vocab)
         self.kind: int = lib.llama_vocab_type(vocab)  # llama_vocab_type: 1 SPM, 2 BPE, ...
         self._pieces: dict[int, bytes] = {}  # asked for every token that is emitted
@@ -43,6 +44,10 @@ class Tokenizer:
             data = text.encode()
         except UnicodeEncodeError:
             data = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        return self.encode_bytes(data, add_special=add_special, parse_special=parse_special)
+
+    def encode_bytes(self, data: bytes, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Token ids of bytes that need not be UTF-8; see `encode`."""
         size = len(data) + 8
         while True:
             ids = (ctypes.c_int32 * size)()
@@ -78,7 +83,11 @@ class Tokenizer:
 
     def name(self, token: int) -> str:
         """`token` as shown to people: control tokens by their name."""
-        return self._piece(token, special=True).decode("utf-8", "replace")
+        return self.name_bytes(token).decode("utf-8", "replace")
+
+    def name_bytes(self, token: int) -> bytes:
+        """The bytes of `token`, of control tokens those of their name."""
+        return self._piece(token, special=True)
 
     def _piece(self, token: int, special: bool) -> bytes:
         # llama.cpp throws through C for an unknown id, which ends the process

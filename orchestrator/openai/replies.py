@@ -48,7 +48,13 @@ class Replies:
     def _chat_choice(self, result: Result) -> Reply:
         message: Reply = {"role": "assistant", "content": result.text}
         if self._call.tools.chosen:
-            message = {"role": "assistant", "content": None, "tool_calls": [self._tool_call(result.text)]}
+            call = self._tool_call(result.text)
+            message = {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [call],
+                **self._older(call["function"]),
+            }
         return {"index": 0, "message": message, "finish_reason": self._reason(result)}
 
     # -- streams -----------------------------------------------------------------------------------
@@ -59,7 +65,12 @@ class Replies:
             return self._text_chunk(self._prompt) if self._call.echo else {}
         opening: Reply = {"role": "assistant"}
         if self._call.tools.chosen:
-            opening |= {"content": None, "tool_calls": [{"index": 0, **self._tool_call("")}]}
+            call = self._tool_call("")
+            opening |= {
+                "content": None,
+                "tool_calls": [{"index": 0, **call}],
+                **self._older(call["function"]),
+            }
         return self._delta(opening)
 
     def chunk(self, chunk: Chunk) -> Reply:
@@ -89,7 +100,8 @@ class Replies:
             return self._text_chunk(text, logprobs)
         delta: Reply = {"content": text}
         if self._call.tools.chosen:
-            delta = {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
+            written = {"arguments": text}
+            delta = {"tool_calls": [{"index": 0, "function": written}], **self._older(written)}
         return self._delta(delta, None, logprobs)
 
     def _text_chunk(self, text: str, logprobs: Reply | None = None, reason: str | None = None) -> Reply:
@@ -138,6 +150,9 @@ class Replies:
             "type": "function",
             "function": {"name": name, "arguments": arguments},
         }
+
+    def _older(self, function: Reply) -> Reply:
+        return {"function_call": function} if self._call.tools.legacy else {}
 
     def _reason(self, result: Result) -> str:
         if self._call.tools.chosen and result.finish_reason == "stop":

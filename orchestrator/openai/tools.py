@@ -16,12 +16,14 @@ NO_SCHEMA: Mapping[str, Any] = {"type": "object"}
 @dataclass(frozen=True, slots=True)
 class Tools:
     """offered: to the chat template. choice: as the request has it. chosen: the function that must be called,
-    empty where the model decides; schema: of its arguments."""
+    empty where the model decides; schema: of its arguments. legacy: the reply names it as
+    `function_call`, too."""
 
     offered: tuple[Mapping[str, Any], ...] = ()
     choice: Any = None
     chosen: str = ""
     schema: Mapping[str, Any] | None = None
+    legacy: bool = False
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -47,7 +49,8 @@ def tools_of(given: Mapping[str, Any]) -> Tools:
         return Tools(tuple(offered), choice)
     tool = _chosen(offered, choice)
     function = tool["function"]
-    return Tools(tuple(offered), choice, function["name"], function.get("parameters") or NO_SCHEMA)
+    schema, legacy = function.get("parameters") or NO_SCHEMA, "function_call" in given
+    return Tools(tuple(offered), choice, function["name"], schema, legacy)
 
 
 def _chosen(offered: Sequence[Mapping[str, Any]], choice: Any) -> Mapping[str, Any]:
