@@ -82,7 +82,8 @@ class Sampler:
         self.seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
         self._plain_argmax = sampling.plain_argmax
         self._free = replace(sampling, logit_bias={}, penalty_last_n=0)
-        self._window = PenaltyWindow(sampling.penalty_last_n, prompt) if sampling.penalizes else None
+        seen = prompt if sampling.penalize_prompt else ()
+        self._window = PenaltyWindow(sampling.penalty_last_n, seen) if sampling.penalizes else None
 
     def choose(self, logits: FloatArray, position: int) -> int:
         """The target's token at absolute `position`, from its `logits [n_vocab]` there."""

@@ -27,8 +27,9 @@ class Sampling:
     """How the next token is chosen; names, defaults and meaning are llama.cpp's.
 
     temperature 0 is greedy. top_k 0, top_p 1, min_p 0, typical_p 1 and repeat_penalty 1 switch their
-    part off. penalty_last_n: how many of the newest tokens (prompt included) the penalties see, -1 =
-    all. logit_bias: token id -> number added to its logit, -inf forbids it. seed None: a fresh one.
+    part off. penalty_last_n: how many of the newest tokens the penalties see, -1 = all; penalize_prompt:
+    whether those of the prompt are among them, as llama.cpp's programs have it. logit_bias: token id ->
+    number added to its logit, -inf forbids it. seed None: a fresh one.
     """
 
     temperature: float = 0.8
@@ -40,6 +41,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     penalty_last_n: int = 64
+    penalize_prompt: bool = True
     logit_bias: Mapping[int, float] = field(default_factory=_no_bias)
     seed: int | None = None
 

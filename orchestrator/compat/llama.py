@@ -14,7 +14,7 @@ from typing import Any
 from adapters.gguf_file import read_gguf
 from adapters.models import resolve_model
 from orchestrator.compat.chat_formats import handler_of
-from orchestrator.compat.errors import NotHonoured, PromptTooLong
+from orchestrator.compat.errors import NotHonoured
 from orchestrator.compat.hub import gguf_on_the_hub
 from orchestrator.compat.settings import drafter_of, engine_settings
 from orchestrator.compat.vocabulary import Refused, Vocabulary
@@ -208,6 +208,7 @@ class Llama(Vocabulary, Refused):
                     "references cannot be honoured with a chat_format; give them to the constructor"
                 )
             del given["references"]
+            given["stop"] = [stop] if isinstance(stop, str) else list(stop or ())
             return self._handler(llama=self, **given)
         call = chat_call(self._parameters(given))
         # llama-cpp-python writes a chosen function in the older words, too
@@ -220,7 +221,7 @@ class Llama(Vocabulary, Refused):
         """
         parameters = {"prompt": list(tokens), "max_tokens": -1, "temperature": temp, **options}
         call = completion_call(self._parameters(parameters))
-        for chunk in self._start(call).stream:
+        for chunk in Answer(self.engine, call).stream:
             yield from chunk.tokens
 
     # -- the rest ----------------------------------------------------------------------------------
@@ -266,18 +267,8 @@ class Llama(Vocabulary, Refused):
             parameters["references"] = self._references
         return parameters
 
-    def _start(self, call: Call) -> Answer:
-        answer = Answer(self.engine, call, model=self.model_path)
-        n_prompt = answer.result.stats.n_prompt
-        if n_prompt >= self.n_ctx():
-            raise PromptTooLong(
-                f"Requested tokens ({n_prompt}) exceed context window of {self.n_ctx()}; "
-                "shorten the prompt or load with a larger n_ctx"
-            )
-        return answer
-
     def _answer(self, call: Call) -> Replied:
-        answer = self._start(call)
+        answer = Answer(self.engine, call, model=self.model_path)
         if call.stream:
             return self._stream(answer)
         reply = answer.whole()

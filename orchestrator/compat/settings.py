@@ -72,7 +72,8 @@ def engine_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     settings |= _batches(given["n_ctx"], given["n_batch"], given["n_ubatch"])
     settings["split_mode"] = _named(given, "split_mode", dict(enumerate(SPLIT_MODES)))
     settings["tensor_split"] = tuple(given["tensor_split"] or ())
-    settings["penalty_last_n"] = given["last_n_tokens_size"]
+    # llama-cpp-python's penalties see what was generated and not the prompt
+    settings |= {"penalty_last_n": given["last_n_tokens_size"], "penalize_prompt": False}
     if given["lora_path"] is not None:
         settings |= {"lora": (given["lora_path"],), "lora_scale": (given["lora_scale"],), "use_mmap": False}
     for name in ("type_k", "type_v"):

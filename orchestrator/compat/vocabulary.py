@@ -83,7 +83,7 @@ class Refused:
         if cache is not None:
             _refuse("set_cache", "the beginning that a prompt shares with the one before is re-used anyway")
 
-    def save_state(self) -> NoReturn:
+    def save_state(self, *_args: Any) -> NoReturn:
         """Refused: states."""
         _refuse("save_state", "the beginning that a prompt shares with the one before is re-used anyway")
 

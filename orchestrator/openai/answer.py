@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from orchestrator.engine import Engine
+from orchestrator.openai.error import PromptTooLong
 from orchestrator.openai.parameters import Call
 from orchestrator.openai.replies import Replies, Reply
 from orchestrator.request import Result
@@ -18,10 +19,12 @@ class Answer:
     def __init__(self, engine: Engine, call: Call, *, model: str = "", details: bool = False) -> None:
         """model: the name that replies carry where the call has none. details: see `Replies`.
 
-        Raises PilotfishError for what this engine cannot do.
+        Raises PilotfishError for what this engine cannot do, and PromptTooLong where no token would fit.
         """
         self.call = call
-        self.stream: Stream = engine.stream(_tokens(engine, call), **call.options)
+        tokens = _tokens(engine, call)
+        options = {**call.options, "max_tokens": _budget(engine, len(tokens), call.options["max_tokens"])}
+        self.stream: Stream = engine.stream(tokens, **options)
         prompt = "" if call.chat else _text(engine, call)
         self.replies = Replies(call, engine.tokenizer, model=model, prompt=prompt, details=details)
 
@@ -46,10 +49,21 @@ class Answer:
         return self.stream.result
 
 
-def _tokens(engine: Engine, call: Call) -> str | list[int]:
+def _tokens(engine: Engine, call: Call) -> list[int]:
     if call.chat:
         return engine.chat_prompt(call.messages, **call.tools.variables)
-    return call.prompt if isinstance(call.prompt, str) else list(call.prompt)
+    return engine.tokenizer.encode(call.prompt) if isinstance(call.prompt, str) else list(call.prompt)
+
+
+def _budget(engine: Engine, n_prompt: int, max_tokens: int) -> int:
+    """No more than the context holds beside the prompt."""
+    n_ctx = engine.target.capabilities.n_ctx
+    if n_prompt >= n_ctx:
+        raise PromptTooLong(
+            f"requested tokens ({n_prompt}) exceed context window of {n_ctx}; "
+            "shorten the prompt or load with a larger n_ctx"
+        )
+    return min(max_tokens, n_ctx - n_prompt)
 
 
 def _text(engine: Engine, call: Call) -> str:

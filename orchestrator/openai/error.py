@@ -1,6 +1,6 @@
-"""A parameter that cannot be honoured."""
+"""A parameter that cannot be honoured, and a prompt that does not fit."""
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, ContextFull
 
 
 class ParameterError(ConfigError):
@@ -9,6 +9,10 @@ class ParameterError(ConfigError):
     def __init__(self, param: str, problem: str) -> None:
         super().__init__(f"{param} {problem}" if _is_phrase(problem) else f"{param}: {problem}")
         self.param = param
+
+
+class PromptTooLong(ContextFull, ValueError):
+    """The prompt leaves no room for an answer in the context."""
 
 
 def _is_phrase(problem: str) -> bool:

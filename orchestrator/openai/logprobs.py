@@ -43,8 +43,11 @@ class Placement:
         """More tokens have been emitted."""
         for each in found:
             if not self._vocabulary.is_end(each.token):
-                self._waiting.append(Placed(each, self._end))
-                self._end += len(self._decoder.push(each.token))
+                self._end += len(text := self._decoder.push(each.token))
+                # bytes before it that never became a character come out together with it
+                own = _whole(self._vocabulary.piece(each.token))
+                start = self._end - len(text if own is None else own)
+                self._waiting.append(Placed(each, start))
 
     def take(self, length: int, *, rest: bool = False) -> list[Placed]:
         """The tokens that begin before `length` characters of text; rest: and all that are left."""
@@ -60,10 +63,16 @@ def shown(vocabulary: Vocabulary, token: int) -> str:
     piece = vocabulary.piece(token)
     if not piece:
         return vocabulary.name(token)
+    text = _whole(piece)
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece) if text is None else text
+
+
+def _whole(piece: bytes) -> str | None:
+    """The text of bytes that are whole characters."""
     try:
         return piece.decode()
     except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
+        return None
 
 
 def completion_logprobs(vocabulary: Vocabulary, placed: Sequence[Placed], offset: int) -> dict[str, Any]:
