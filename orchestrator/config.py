@@ -176,4 +176,5 @@ CALL_OPTIONS = (
     "references",
     "explain",
     "logprobs",
+    "logits_processor",
 )

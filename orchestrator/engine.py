@@ -108,8 +108,8 @@ class Engine(Sessions):
         """Generate after `prompt` (text, or token ids).
 
         options: fields of orchestrator.request.Request (max_tokens, stop, stop_tokens, on_token,
-        speculate, grammar, json_schema, references, explain, logprobs) and of Sampling (temperature,
-        seed, ...), for this call only.
+        speculate, grammar, json_schema, references, explain, logprobs, logits_processor) and of Sampling
+        (temperature, seed, ...), for this call only.
         An error that interrupts the generation carries what there is so far as `error.result`.
         """
         return self.stream(prompt, **options).finish()
@@ -204,10 +204,11 @@ class Engine(Sessions):
         self._require_open()
         speculation = self.config.speculation
         drafter = self.drafter if request.speculate else NoDrafter()
-        constrained = request.grammar is not None or request.json_schema is not None
+        shaped = (request.grammar, request.json_schema, request.logits_processor)
+        constrained = any(given is not None for given in shaped)
         require(
             not constrained or speculation.rule == "coupled",
-            f"rule={speculation.rule!r} does not know grammars; use rule='coupled'",
+            f"rule={speculation.rule!r} does not know grammars and logits processors; use rule='coupled'",
         )
         grammar = None
         if request.grammar is not None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from adapters.settings import require
+from adapters.target import FloatArray, IntArray
 from orchestrator.config import CALL_OPTIONS, override
 from orchestrator.draft import Step
 from orchestrator.errors import ConfigError
@@ -14,6 +15,7 @@ from orchestrator.sampling import Sampling
 from orchestrator.stats import Stats
 from orchestrator.suffix.references import References
 
+LogitsProcessor = Callable[[IntArray, FloatArray], FloatArray]
 OnToken = Callable[[int, str], "bool | None"]
 
 
@@ -27,7 +29,8 @@ class Request:
     grammar: GBNF; json_schema: a JSON schema, as text or object. references: documents that the answer may
     quote: texts, texts by name, or what `Engine.prepare` made of them. explain(decision, step): called
     after each round with what the planner decided. logprobs: with each token its log-probability and so many
-    of the likeliest alternatives (0 = only its own), None = not computed.
+    of the likeliest alternatives (0 = only its own), None = not computed. logits_processor(ids, logits): all
+    ids so far and logits [n_vocab] that it may change; what it returns is chosen from.
     """
 
     sampling: Sampling
@@ -41,6 +44,7 @@ class Request:
     references: References | Mapping[str, str] | Sequence[str] | None = None
     explain: Callable[[Decision, Step], None] | None = None
     logprobs: int | None = None
+    logits_processor: LogitsProcessor | None = None
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 0, f"max_tokens must be >= 0, got {self.max_tokens}")
@@ -52,6 +56,10 @@ class Request:
         require(
             self.grammar is None or self.json_schema is None,
             "give either grammar or json_schema, not both",
+        )
+        require(
+            self.logits_processor is None or callable(self.logits_processor),
+            f"logits_processor must be callable with ids and logits, got {self.logits_processor!r}",
         )
         require(
             self.logprobs is None or (type(self.logprobs) is int and self.logprobs >= 0),

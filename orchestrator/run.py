@@ -42,7 +42,8 @@ class Run:
         """rule: how drafts are checked. verify: what checks them, if not the rule of that name."""
         self._request = request
         self._ends = EndTokens(is_end, request.stop_tokens).__getitem__
-        sampler = Sampler(request.sampling, prompt, grammar, coupled=rule == "coupled")
+        processor, coupled = request.logits_processor, rule == "coupled"
+        sampler = Sampler(request.sampling, prompt, grammar, coupled=coupled, processor=processor)
         self._context = Context(prompt, sampler, references)
         self._text = TextStream(decoder, request.stop)
         self._cancelled = threading.Event()

@@ -5,14 +5,14 @@ Knows the tokens accepted so far; nothing of drafts or models. One sampler serve
 
 import secrets
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
-from adapters.target import FloatArray
-from orchestrator.errors import DecodeError, GrammarError
+from adapters.target import FloatArray, IntArray
+from orchestrator.errors import ConfigError, DecodeError, GrammarError
 from orchestrator.law import IdArray, Law, log_softmax
 from orchestrator.noise import gumbel
 from orchestrator.sampling import Sampling, law
@@ -77,16 +77,21 @@ class Sampler:
         grammar: Grammar | None = None,
         *,
         coupled: bool = True,
+        processor: Callable[[IntArray, FloatArray], FloatArray] | None = None,
     ) -> None:
+        """processor(ids, logits): changes the logits that follow all ids so far, before anything else."""
         self.sampling, self.grammar, self.coupled = sampling, grammar, coupled
         self.seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
         self._plain_argmax = sampling.plain_argmax
         self._free = replace(sampling, logit_bias={}, penalty_last_n=0)
         seen = prompt if sampling.penalize_prompt else ()
+        self._processor, self._ids = processor, list(prompt) if processor is not None else []
         self._window = PenaltyWindow(sampling.penalty_last_n, seen) if sampling.penalizes else None
 
     def choose(self, logits: FloatArray, position: int) -> int:
         """The target's token at absolute `position`, from its `logits [n_vocab]` there."""
+        if self._processor is not None:
+            logits = self._processed(logits)
         if self._plain_argmax:
             token = int(logits.argmax())
             if logits[token] != logits[token]:  # NaN
@@ -102,6 +107,16 @@ class Sampler:
         if not np.isfinite(masked).any():
             raise GrammarError("no token of this model can continue the text within the grammar")
         return self.law(masked).draw(self.seed, "grammar", position)
+
+    def _processed(self, logits: FloatArray) -> FloatArray:
+        assert self._processor is not None
+        answer = self._processor(np.array(self._ids, np.int32), logits.copy())
+        row: FloatArray = np.asarray(answer, np.float32)
+        if row.shape != logits.shape:
+            raise ConfigError(
+                f"the logits processor must return {len(logits)} logits, got an array of shape {row.shape}"
+            )
+        return row
 
     def law(self, logits: FloatArray, ahead: Sequence[int] = ()) -> Law:
         """p after the accepted tokens and then `ahead`, the grammar left out."""
@@ -145,6 +160,8 @@ class Sampler:
 
     def accept(self, token: int) -> None:
         """Take note of an emitted token."""
+        if self._processor is not None:
+            self._ids.append(token)
         if self._window is not None:
             self._window.push(token)
         if self.grammar is not None:

@@ -17,6 +17,7 @@ from orchestrator.compat.chat_formats import handler_of
 from orchestrator.compat.errors import NotHonoured
 from orchestrator.compat.hub import gguf_on_the_hub
 from orchestrator.compat.settings import drafter_of, engine_settings
+from orchestrator.compat.state import State
 from orchestrator.compat.vocabulary import Refused, Vocabulary
 from orchestrator.engine import Engine
 from orchestrator.openai.answer import Answer
@@ -229,6 +230,14 @@ class Llama(Vocabulary, Refused):
     def set_seed(self, seed: int) -> None:
         """The seed that those of the calls to come are drawn from."""
         self._seed = seed
+
+    def save_state(self) -> State:
+        """What texts to come depend on: the seed. The KV cache is no part of it: it saves time only."""
+        return State(self._seed)
+
+    def load_state(self, state: State) -> None:
+        """Go on as at `save_state`."""
+        self._seed = state.seed
 
     def reset(self) -> None:
         """Forget earlier texts; nothing but speed depends on them."""

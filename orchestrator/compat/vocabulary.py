@@ -83,14 +83,6 @@ class Refused:
         if cache is not None:
             _refuse("set_cache", "the beginning that a prompt shares with the one before is re-used anyway")
 
-    def save_state(self, *_args: Any) -> NoReturn:
-        """Refused: states."""
-        _refuse("save_state", "the beginning that a prompt shares with the one before is re-used anyway")
-
-    def load_state(self, *_args: Any) -> NoReturn:
-        """Refused: states."""
-        _refuse("load_state", "the beginning that a prompt shares with the one before is re-used anyway")
-
 
 def _refuse(name: str, reason: str) -> NoReturn:
     raise NotHonoured(f"{name}() cannot be honoured: {reason}")

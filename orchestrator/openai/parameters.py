@@ -36,7 +36,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (True, False),
     "tfs_z": (1.0,),
     "mirostat_mode": (0,),
-    "logits_processor": ([],),
     "stopping_criteria": ([],),
 }
 _REASONS = {
@@ -46,7 +45,6 @@ _REASONS = {
     "modalities": "there is text only",
     "tfs_z": "llama.cpp has dropped tail-free sampling; use min_p",
     "mirostat_mode": "mirostat depends on every token before, so that guesses cannot be checked; use min_p",
-    "logits_processor": "processors in Python do not run; use logit_bias, grammar or a json_schema",
     "stopping_criteria": "criteria in Python do not run; use stop, max_tokens or on_token of Engine.generate",
     "reasoning_effort": "what a model thinks depends on its chat template; write it into the system message",
     "audio": "there is text only",
@@ -65,6 +63,7 @@ _COMMON = (
     "references",
     "prediction",
     "speculate",
+    "logits_processor",
     *_NUMBERS,
     *_INTEGERS,
     *_WITHOUT_EFFECT,
@@ -170,6 +169,7 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
         "grammar": values.grammar,
         "references": values.references,
         "prediction": values.prediction,
+        "logits_processor": values.logits_processor,
     }
     for name, read in readers.items():
         if name in given:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adapters.target import FloatArray, IntArray
 from orchestrator.openai.error import ParameterError
 from orchestrator.suffix.references import References
 
@@ -72,6 +73,22 @@ def grammar(grammar: Any) -> str:
     if not isinstance(text, str):
         raise ParameterError("grammar", f"must be GBNF as text, got {shown(grammar)}")
     return text
+
+
+def logits_processor(processor: Any) -> Any:
+    """A function of ids and logits, or several, one after another; no request over a wire holds one."""
+    several = [processor] if callable(processor) else processor
+    if not isinstance(several, list | tuple) or not all(callable(each) for each in several):
+        raise ParameterError(
+            "logits_processor", f"must be callable with ids and logits, got {shown(processor)}"
+        )
+
+    def process(ids: IntArray, logits: FloatArray) -> FloatArray:
+        for each in several:
+            logits = each(ids, logits)
+        return logits
+
+    return process if several else None
 
 
 def references(references: Any) -> Any:

@@ -11,7 +11,8 @@ from orchestrator.errors import ConfigError
 from orchestrator.suffix.references import References
 
 SETTINGS = {"n_threads": 1, "n_threads_batch": 1, "verbose": False}
-QUOTING = f"Repeat this text: {'The pilot fish swims ahead of the big one. ' * 2}The pilot fish swims"
+SENTENCE = "The pilot fish swims ahead of the big one. "
+QUOTING = f"Repeat this text three times: {SENTENCE * 2}The pilot fish swims"
 KINDS = [LookupDraft, SuffixDraft]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.compat import Llama, LlamaGrammar, SuffixDraft
 from orchestrator.errors import ConfigError, PilotfishError
-from tests.tiny_gguf import CHATML, EOS
+from tests.tiny_gguf import CHATML, EOS, FIRST_BYTE
 
 SETTINGS = {"n_ctx": 512, "n_batch": 64, "n_threads": 1, "n_threads_batch": 1, "verbose": False}
 PROMPT = "the pilot fish swims ahead of the big one, the pilot fish swims"
@@ -21,6 +21,7 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"]},
     },
 }
+PREFERRED = FIRST_BYTE + ord("m")
 GREEDY = {"temperature": 0.0, "max_tokens": 24}
 
 
@@ -175,6 +176,30 @@ def test_setting_a_seed_repeats_what_followed(ours):
     assert texts[0] == texts[1]
 
 
+def test_a_state_brings_back_what_followed(ours):
+    state = ours.save_state()
+    first = ours(PROMPT, temperature=1.5)["choices"][0]["text"]
+    ours(PROMPT, temperature=1.5)
+    ours.load_state(state)
+    assert ours(PROMPT, temperature=1.5)["choices"][0]["text"] == first
+
+
+def test_a_logits_processor_is_asked_as_llama_cpp_python_asks_it(ours, theirs):
+    texts, seen = [], []
+    for llama in (ours, theirs):
+        ids = []
+
+        def process(input_ids, scores, ids=ids):
+            ids.append(input_ids.tolist())
+            scores[PREFERRED + len(ids) % 5] += 50
+            return scores
+
+        processors = llama_cpp.LogitsProcessorList([process])
+        texts.append(llama(PROMPT, logits_processor=processors, **GREEDY)["choices"][0]["text"])
+        seen.append(ids[:20])
+    assert texts[0] == texts[1] and seen[0] == seen[1]
+
+
 # -- pilotfish's own -----------------------------------------------------------------------------
 
 
@@ -306,7 +331,7 @@ def test_numbers_of_llama_cpp_name_its_types(path):
         assert llama.engine.config.context.type_k == "q8_0" and llama.engine.config.model.split_mode == "none"
 
 
-@pytest.mark.parametrize("name", ["embed", "create_embedding", "eval", "sample", "save_state", "load_state"])
+@pytest.mark.parametrize("name", ["embed", "create_embedding", "eval", "sample"])
 def test_a_method_that_cannot_be_honoured_is_refused_with_a_reason(ours, name):
     with pytest.raises(RuntimeError, match=rf"{name}\(\) cannot be honoured: .+"):
         getattr(ours, name)("text")
@@ -324,7 +349,7 @@ def test_no_cache_is_set_and_others_are_refused(ours):
         ({"suffix": "end"}, "suffix"),
         ({"mirostat_mode": 1}, "mirostat"),
         ({"tfs_z": 0.5}, "tail-free"),
-        ({"logits_processor": [len]}, "logits_processor"),
+        ({"logits_processor": [5]}, "logits_processor"),
         ({"stopping_criteria": [len]}, "stopping_criteria"),
         ({"stop": [""]}, "none of them empty"),
     ],

@@ -199,7 +199,7 @@ def test_the_older_words_for_tools_mean_the_same():
         ({"stream_options": {"include_usage": True}}, "stream_options", "goes with stream"),
         ({"stream": True, "stream_options": {"x": 1}}, "stream_options", "include_usage"),
         ({"model": 1}, "model", "must be a name"),
-        ({"logits_processor": [len]}, "logits_processor", "do not run"),
+        ({"logits_processor": "len"}, "logits_processor", "must be callable"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(parameters, param, says):
