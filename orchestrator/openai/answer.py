@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from orchestrator.engine import Engine
-from orchestrator.openai.error import PromptTooLong
+from orchestrator.openai.error import ParameterError, PromptTooLong
 from orchestrator.openai.parameters import Call
 from orchestrator.openai.replies import Replies, Reply
 from orchestrator.request import Result
@@ -22,6 +22,7 @@ class Answer:
         Raises PilotfishError for what this engine cannot do, and PromptTooLong where no token would fit.
         """
         self.call = call
+        _check_bias(engine, call)
         tokens = _tokens(engine, call)
         options = {**call.options, "max_tokens": _budget(engine, len(tokens), call.options["max_tokens"])}
         self.stream: Stream = engine.stream(tokens, **options)
@@ -53,6 +54,13 @@ def _tokens(engine: Engine, call: Call) -> list[int]:
     if call.chat:
         return engine.chat_prompt(call.messages, **call.tools.variables)
     return engine.tokenizer.encode(call.prompt) if isinstance(call.prompt, str) else list(call.prompt)
+
+
+def _check_bias(engine: Engine, call: Call) -> None:
+    n_vocab = engine.model.n_vocab
+    for token in call.options.get("logit_bias", ()):
+        if not 0 <= token < n_vocab:
+            raise ParameterError("logit_bias", f"must name tokens below {n_vocab}, got {token}")
 
 
 def _budget(engine: Engine, n_prompt: int, max_tokens: int) -> int:

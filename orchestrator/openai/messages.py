@@ -18,6 +18,8 @@ def _checked(message: Any) -> Mapping[str, Any]:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise ParameterError("messages", f"must each have a role and a content, got {message!r}")
     checked = {**message, "content": _text(message)}
+    if not isinstance(message.get("tool_calls") or [], list):
+        raise ParameterError("messages", f"must hold tool calls as a list, got {message!r:.80}")
     if message.get("tool_calls"):
         checked["tool_calls"] = [_readable(call) for call in message["tool_calls"]]
     return checked

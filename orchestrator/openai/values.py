@@ -21,14 +21,17 @@ def flag(given: Mapping[str, Any], name: str) -> bool:
 
 def number(given: Mapping[str, Any], name: str) -> float:
     value = given[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise ParameterError(name, f"must be a number, got {shown(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ParameterError(name, f"must be a number of common size, got {shown(value)}") from error
 
 
 def integer(given: Mapping[str, Any], name: str) -> int:
     value = given[name]
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
         raise ParameterError(name, f"must be a whole number, got {shown(value)}")
     return value
 
@@ -61,7 +64,7 @@ def stop(stop: Any) -> tuple[str, ...]:
 def logit_bias(bias: Any) -> dict[int, float]:
     try:
         read = {int(token): float(value) for token, value in bias.items()}
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         read = None
     if read is None or any(math.isnan(value) or value == math.inf for value in read.values()):
         raise ParameterError("logit_bias", f"must map token ids to numbers, got {shown(bias)}")
@@ -70,9 +73,14 @@ def logit_bias(bias: Any) -> dict[int, float]:
 
 def grammar(grammar: Any) -> str:
     text = getattr(grammar, "_grammar", grammar)  # llama-cpp-python's LlamaGrammar holds its text there
-    if not isinstance(text, str):
+    if not isinstance(text, str) or not _is_unicode(text):
         raise ParameterError("grammar", f"must be GBNF as text, got {shown(grammar)}")
     return text
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON may hold halves of characters, which no UTF-8 can."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def logits_processor(processor: Any) -> Any:
