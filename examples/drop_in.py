@@ -5,13 +5,12 @@ usage: python examples/drop_in.py [MODEL.gguf]
 
 import sys
 
-from adapters.models import resolve_model
 from orchestrator.compat import Llama  # instead of: from llama_cpp import Llama
 
 NOTE = "The night bus 14 leaves Harbour Square at 00:10 and 00:50. It ends at the Botanical Garden."
 
 llm = Llama(
-    model_path=sys.argv[1] if len(sys.argv) > 1 else str(resolve_model("smollm2")),
+    model_path=sys.argv[1] if len(sys.argv) > 1 else "smollm2",
     n_ctx=1024,
     seed=7,
     verbose=False,

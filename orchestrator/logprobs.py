@@ -4,13 +4,13 @@ Log-softmax of the target's raw logits, as llama.cpp reports them: neither penal
 temperature, truncations and grammars count. Knows rows and walks; nothing of text.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from adapters.target import FloatArray, Rows
 from orchestrator.draft import Walk
-from orchestrator.law import log_softmax
 
 
 class TokenLogprobs(NamedTuple):
@@ -23,8 +23,11 @@ class TokenLogprobs(NamedTuple):
 
 def token_logprobs(logits: FloatArray, token: int, k: int) -> TokenLogprobs:
     """`token` and the `k` likeliest tokens under `logits [n_vocab]`; of equals the lower id comes first."""
-    logp = log_softmax(logits.astype(np.float64))
-    return TokenLogprobs(token, float(logp[token]), tuple((i, float(logp[i])) for i in _likeliest(logits, k)))
+    most = float(logits.max())
+    # not law.log_softmax: few of the numbers are wanted, and single precision is what the logits have
+    total = most + math.log(float(np.exp(logits - most).sum(dtype=np.float64)))
+    top = tuple((other, float(logits[other]) - total) for other in _likeliest(logits, k))
+    return TokenLogprobs(token, float(logits[token]) - total, top)
 
 
 def _likeliest(logits: FloatArray, k: int) -> list[int]:

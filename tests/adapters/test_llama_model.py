@@ -45,6 +45,12 @@ def test_metadata_of_any_length_is_read_whole(tiny: TinyFactory) -> None:
     assert LlamaModel(tiny("llama")).meta("tokenizer.chat_template") == CHATML
 
 
+def test_all_metadata_is_what_each_key_says(tiny: TinyFactory) -> None:
+    model = LlamaModel(tiny("llama", chat_template="é" * 1000))
+    assert len(model.metadata) > 10 and model.metadata["tokenizer.chat_template"] == "é" * 1000
+    assert all(model.meta(key) == value for key, value in model.metadata.items())
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"x\.gguf: no such file"):
         LlamaModel(tmp_path / "x.gguf")

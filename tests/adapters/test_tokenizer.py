@@ -136,6 +136,17 @@ def test_control_tokens_do_not_break_a_character(tokenizer: Tokenizer) -> None:
     assert [decoder.push(token) for token in (first, IM_START, second)] == ["", "", "é"]
 
 
+def test_bytes_are_tokenized_as_their_text_and_may_be_none(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode_bytes(TEXT.encode()) == tokenizer.encode(TEXT)
+    assert tokenizer.encode_bytes(b"a\xff") == tokenizer.encode("a\ufffd")
+
+
+def test_tokens_are_named_as_bytes(tokenizer: Tokenizer) -> None:
+    assert tokenizer.name_bytes(IM_START) == b"<|im_start|>"
+    assert tokenizer.name_bytes(FIRST_BYTE + 0xFF) == b"\xff"
+    assert tokenizer.newline == FIRST_BYTE + ord("\n")
+
+
 # -- ids that do not exist -----------------------------------------------------------------------
 
 
