@@ -2,11 +2,11 @@
 
     python bench/published_tests.py CHECKOUT [--model GGUF] [--recurrent GGUF]
 
-CHECKOUT is a clone or an unpacked source distribution of llama-cpp-python 0.3.36. Its tests are read from
-there, with `Llama` and `LlamaGrammar` replaced by ours. Two things are changed: lines that assert private
-attributes (`_ctx`, `_is_recurrent`) are left out, and models come from the Hub only where no local file is
-given: --model for those that write text (it should be one that knows the quick brown fox; the published
-tests use Qwen3.5-0.8B), --recurrent for Mamba.
+CHECKOUT is a clone or an unpacked source distribution of llama-cpp-python 0.3.36, whose tests import scipy.
+They are read from there, with `Llama` and `LlamaGrammar` replaced by ours. Two things are changed:
+lines that assert private attributes (`_ctx`, `_is_recurrent`) are left out, and models come from the
+Hub only where no local file is given: --model for those that write text (one that knows
+the quick brown fox; the published tests use Qwen3.5-0.8B), --recurrent for Mamba.
 """
 
 import argparse
