@@ -23,11 +23,13 @@ _CACHE = re.compile(r": size = +([\d.]+) MiB \( *\d+ cells, +\d+ layers")  # of 
 @dataclass(frozen=True, slots=True)
 class ContextMemory:
     """Bytes, to 0.01 MiB. n_ctx: tokens that fit. cache: keys, values and recurrent states. compute: by kind
-    of buffer. rows: logits of the most rows that one decode may have, which grow into it."""
+    of buffer. inputs: what a decode is given, about, which is in the main memory wherever the rest is. rows:
+    logits of the most rows that one decode may have, which grow into it."""
 
     n_ctx: int
     cache: int
     compute: dict[str, int]
+    inputs: int
     rows: int
 
     @property
@@ -59,7 +61,8 @@ class PlannedModel:
         compute, cache = _compute(lines), _sum(_CACHE, lines)
         if not compute or not cache:
             raise AdapterError("this llama.cpp does not say what it needs; use llama-cpp-python 0.3.36")
-        return ContextMemory(n_ctx, cache, compute, 4 * n_rows * self.model.n_vocab)
+        inputs = 4 * min(n_ctx, settings.n_ubatch) * (self.model.n_embd + n_ctx)  # embeddings and the mask
+        return ContextMemory(n_ctx, cache, compute, inputs, 4 * n_rows * self.model.n_vocab)
 
     def close(self) -> None:
         self.model.close()

@@ -1,6 +1,7 @@
 """`pilotfish plan`: will it fit, before anything is loaded?"""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ def plan(
     go to the GPU, and which context, cache type, quantization or draft would fit.
     """
     from adapters.gguf_file import read_gguf
+    from adapters.hub_names import parse_reference
     from orchestrator.config import Config
     from orchestrator.plan.budget import budget_of
     from orchestrator.plan.head import head_memory
@@ -64,7 +66,8 @@ def plan(
     budget = budget_of(vram, ram)
     path, files = header_of(model, revision, offline)
     facts = read_gguf(path)
-    on_hub = quants_on_hub(model.partition(":")[0], files, facts.bytes) if files else ()
+    reference = parse_reference(model)
+    on_hub = quants_on_hub(reference.repo, files, facts.bytes) if reference and files else ()
     with ExitStack() as stack:
         target = stack.enter_context(Reckoner("target", path, config.model))
         second = None
@@ -77,12 +80,17 @@ def plan(
                 str(head), path, facts, n_ctx=n_ctx, n_batch=n_batch, on_gpu=on_gpu, offline=offline
             )
 
+        # a tree's branches are sequences, each of which has logits of its own
+        leaves = max(config.context.n_seq_max, config.speculation.max_leaves)
+        draft_layers = config.speculation.draft_n_gpu_layers
         company = Company(
             target,
-            config.context,
+            replace(config.context, n_seq_max=leaves),
             second,
             reckon_head if head is not None else None,
             on_hub or quants_by_rule(facts),
+            n_gpu_layers=config.model.n_gpu_layers,
+            draft_n_gpu_layers=config.model.n_gpu_layers if draft_layers is None else draft_layers,
         )
         made = make(company, budget, facts.n_ctx_train)
     if as_json:

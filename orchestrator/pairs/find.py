@@ -57,11 +57,15 @@ def _in_folder(folder: Path) -> Iterator[Found]:
 
 
 def _name(path: Path) -> str:
-    """`owner/repository/file` for what lies in the Hub's cache, else the path."""
+    """`owner/repository/file`, of heads `owner/repository:folder`, for what lies in the Hub's cache."""
     parts = path.parts
     if _SNAPSHOTS in parts:
         place = parts.index(_SNAPSHOTS)
         repo, inside = parts[place - 1], parts[place + 2 :]
         if repo.startswith("models--") and repo.count("--") == 2:
-            return "/".join((*repo.split("--")[1:], *inside))
+            owner, name = repo.split("--")[1:]
+            between = (
+                "/" if path.suffix == ".gguf" else ":"
+            )  # as references to files, and to heads, are written
+            return between.join((f"{owner}/{name}", "/".join(inside))) if inside else f"{owner}/{name}"
     return str(path)

@@ -97,7 +97,7 @@ class ModelMemory:
         return (
             Placed(f"{self.title} weights", on_gpu, in_ram),
             Placed(f"{self.title} cache", cache, self.context.cache - cache),
-            Placed(f"{self.title} compute", device if n else 0, 0 if whole else host),
+            Placed(f"{self.title} compute", device if n else 0, self.context.inputs if whole else host),
             Placed(f"{self.title} logits", 0, self.context.rows),
         )
 

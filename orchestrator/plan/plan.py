@@ -58,13 +58,16 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Company:
     """What is loaded together. head: reckons it for a number of tokens. quants: the target in other
-    quantizations, how to ask for them and their share of its bytes, the largest first."""
+    quantizations, how to ask for them and their share of its bytes, the largest first. n_gpu_layers,
+    draft_n_gpu_layers: what the user wants on the GPU at most, -1 = all."""
 
     target: Reckoner
     context: ContextSettings
     draft: Reckoner | None = None
     head: Callable[[int], HeadMemory] | None = None
     quants: Sequence[tuple[str, float]] = field(default=())
+    n_gpu_layers: int = -1
+    draft_n_gpu_layers: int = -1
 
     def variant(self, **changes: Any) -> "Company":
         return replace(self, **changes)
@@ -83,7 +86,8 @@ def plan(company: Company, budget: Budget, n_ctx_train: int) -> Plan:
 def _placed(company: Company, budget: Budget, share: float = 1.0) -> Plan:
     target = company.target.resized(company.context, share)
     most = target.weights.most_gpu_layers
-    wanted = range(most, -1, -1) if budget.vram is not None else (0,)
+    top = most if company.n_gpu_layers < 0 else min(company.n_gpu_layers, most)
+    wanted = range(top, -1, -1) if budget.vram is not None else (0,)
     others, notes = _others(company, target, on_gpu=budget.vram is not None)
     in_ram, _ = _others(company, target, on_gpu=False)
     plans = []
@@ -104,7 +108,8 @@ def _others(
     notes: list[str] = []
     if company.draft is not None:
         draft = company.draft.memory(replace(company.context, n_seq_max=1))
-        parts += draft.placed(draft.weights.most_gpu_layers if on_gpu else 0)
+        n, most = company.draft_n_gpu_layers, draft.weights.most_gpu_layers
+        parts += draft.placed((most if n < 0 else n) if on_gpu else 0)
     if company.head is not None:
         head = company.head(target.context.n_ctx)
         parts += head.placed(on_gpu=on_gpu)

@@ -1,6 +1,7 @@
 """Endpoints are asked in Python first, as llama.cpp ends the process over one that does not answer."""
 
 import os
+import re
 import shutil
 import socket
 import struct
@@ -13,8 +14,10 @@ import pytest
 
 from adapters import rpc
 from adapters.errors import ConfigError, ModelLoadError
+from adapters.llama_context import LlamaContext
+from adapters.llama_lib import log_listener
 from adapters.llama_model import LlamaModel
-from adapters.settings import ModelSettings
+from adapters.settings import ContextSettings, ModelSettings
 
 HELLO = struct.pack("<BQ", 14, 24) + bytes(24)
 
@@ -162,6 +165,34 @@ def server():
     yield f"127.0.0.1:{port}"
     running.terminate()
     running.wait()
+
+
+SIZE = re.compile(r"(\S+) +(model|KV|compute) buffer size = +([\d.]+) MiB")
+
+
+@pytest.mark.parametrize("n_gpu_layers", [1, 4, 7])
+@pytest.mark.parametrize("arch", ["llama", "gemma3"])
+def test_what_lands_on_a_device_is_what_was_planned(tiny, server, arch, n_gpu_layers):
+    from orchestrator.plan.memory import Reckoner
+
+    path, context = tiny(arch, n_layer=6), ContextSettings(n_ctx=1024, n_threads=1)
+    real = {"model": 0.0, "KV": 0.0, "compute": 0.0}
+
+    def collect(line):
+        match = SIZE.search(line)
+        if match and match[1].startswith("RPC"):
+            real[match[2]] += 2**20 * float(match[3])
+
+    with log_listener(collect):
+        model = LlamaModel(path, ModelSettings(n_gpu_layers=n_gpu_layers, rpc_servers=(server,)))
+        LlamaContext(model, context).close()
+        model.close()
+    with Reckoner("target", path, ModelSettings()) as reckoner:
+        planned = {part.what: part.vram for part in reckoner.memory(context).placed(n_gpu_layers)}
+    hundredth = 2**20 / 100  # of a MiB, as llama.cpp prints it
+    assert planned["target weights"] == pytest.approx(real["model"], abs=2 * hundredth)
+    assert planned["target cache"] == pytest.approx(real["KV"], abs=2 * hundredth)
+    assert planned["target compute"] > 0.95 * real["compute"]
 
 
 def test_on_a_real_server_the_text_is_the_same(tiny, server):

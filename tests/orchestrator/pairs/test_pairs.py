@@ -90,7 +90,12 @@ def test_the_caches_are_searched_and_hub_files_are_named_as_the_hub_names_them(t
     monkeypatch.setenv("PILOTFISH_CACHE", str(tmp_path / "ours"))
     (tmp_path / "ours" / "models").mkdir(parents=True)
     shutil.copy(tiny("llama"), tmp_path / "ours" / "models" / "made.gguf")
+    for folder in (snapshot.parent, snapshot):
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"")
     assert {found.name for found in find([])} == {
+        "owner/repo",
+        "owner/repo:sub",
         "owner/repo/sub/m-Q8_0.gguf",
         str(tmp_path / "ours" / "models" / "made.gguf"),
     }

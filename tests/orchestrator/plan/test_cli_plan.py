@@ -41,6 +41,15 @@ def test_json_has_the_same_in_bytes(tiny):
     )  # keys of 32 bits, values of 16: 2 layers, 64 numbers, 512 tokens
 
 
+def test_settings_of_layers_and_trees_are_heeded(tiny):
+    made = document(
+        tiny("llama"), "--vram", "1G", "--set", "n_gpu_layers=2", "--draft", tiny("llama", seed=1)
+    )
+    assert made["fits"] == "whole" and made["n_gpu_layers"] == 2
+    wide = document(tiny("llama"), "--set", "max_leaves=8", "--no-flash-attn")
+    assert wide["ram"] >= document(tiny("llama"), "--no-flash-attn")["ram"]
+
+
 def test_a_setting_that_does_not_exist_is_one_line(tiny):
     result = CliRunner().invoke(main, ["plan", str(tiny("llama")), "--set", "n_ctz=5"])
     assert result.exit_code == 1 and "did you mean n_ctx" in result.output

@@ -63,6 +63,7 @@ def test_with_room_enough_all_is_on_the_gpu_but_the_input_and_the_logits(target)
     in_ram = {part.what: part.ram for part in made.parts if part.ram}
     assert in_ram == {
         "target weights": target.weights.input,
+        "target compute": 4 * 512 * (64 + 512),
         "target logits": 64 * 4 * target.planned.model.n_vocab,
     }
 
@@ -74,6 +75,18 @@ def test_a_smaller_gpu_gets_as_many_layers_as_fit(target):
     assert made.fits == "partly" and made.n_gpu_layers in (5, 6)
     assert made.vram <= whole.vram - layer < made.vram + 2 * layer
     assert sum(p.vram + p.ram for p in made.parts if p.what.endswith("weights")) == target.weights.total
+
+
+def test_what_the_user_leaves_to_the_main_memory_stays_there(tiny, target):
+    with Reckoner("draft", tiny("llama", seed=1), ModelSettings()) as draft:
+        made = planned(target, GB, draft=draft, n_gpu_layers=3, draft_n_gpu_layers=0)
+    assert (made.fits, made.n_gpu_layers) == ("whole", 3)
+    sizes = {part.what: part for part in made.parts}
+    assert sizes["target cache"].vram == pytest.approx(
+        sizes["target cache"].ram / 2, rel=0.01
+    )  # 2 of 6 layers
+    assert sizes["draft weights"].vram == 0
+    assert planned(target, GB, n_gpu_layers=0).vram == 0
 
 
 def test_a_gpu_that_holds_nothing_leaves_all_to_the_main_memory(target):
