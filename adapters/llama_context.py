@@ -359,7 +359,7 @@ class LlamaContext:
     def _remove(self, seq: int, start: int) -> None:
         if not self._lib.llama_memory_seq_rm(self._memory, seq, start, -1):
             self._lib.llama_memory_clear(self._memory, False)
-            self.n_past = 0
+            self.n_past = self._n_sealed = 0
             raise RollbackError(
                 f"{self.model.path.name}: llama.cpp could not drop the tokens from position {start} on "
                 f"({self.model.memory_class} memory); the cache has been emptied"
