@@ -6,6 +6,7 @@ the process.
 
 import ctypes
 import json
+import re
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,17 @@ from adapters.target import FloatArray
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)], align=True)
 
 
+# llama.cpp's parser recurses without bounds, and the converter of schemas writes out what it counts: more
+# than this ends the process
+MOST_RULES = 20_000
+MOST_NESTED = 5_000  # parentheses
+MOST_REPEATED = 10_000
+
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*')
+_TIMES = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}")
+_BOUNDS = ("minLength", "maxLength", "minItems", "maxItems")
+
+
 class LlamaGrammar:
     """The state of one text within a grammar."""
 
@@ -31,6 +43,7 @@ class LlamaGrammar:
             raise GrammarError(
                 f"the grammar is empty or holds a NUL character; give GBNF with a rule {root!r}"
             )
+        _require_modest(gbnf)
         self._lib = library()
         with last_complaint() as lines:
             self._sampler = self._lib.llama_sampler_init_grammar(model.vocab, gbnf.encode(), root.encode())
@@ -79,15 +92,57 @@ class LlamaGrammar:
         self._lib.llama_sampler_accept(self._sampler, token)
 
 
+def _require_modest(gbnf: str) -> None:
+    bare = _QUOTED.sub("", gbnf)
+    n_rules = bare.count("::=")
+    if n_rules > MOST_RULES:
+        raise GrammarError(f"the grammar has {n_rules} rules; write it with at most {MOST_RULES}")
+    depth = deepest = 0
+    for mark in re.findall(r"[()]", bare):
+        depth += 1 if mark == "(" else -1
+        deepest = max(deepest, depth)
+    if deepest > MOST_NESTED:
+        raise GrammarError(f"the grammar nests {deepest} parentheses; at most {MOST_NESTED} can be read")
+
+
+def _require_few_times(text: str) -> None:
+    for times in _TIMES.findall(text):
+        for number in filter(None, times):
+            if len(number) > len(str(MOST_REPEATED)) or int(number) > MOST_REPEATED:
+                raise GrammarError(
+                    f"{number[:20]} repetitions are too many; at most {MOST_REPEATED} can be counted"
+                )
+
+
+def _require_modest_schema(schema: Any) -> None:
+    """Refuse numbers that the converter would write out one by one."""
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Mapping):
+            for name in _BOUNDS:
+                bound = part.get(name)
+                if isinstance(bound, int | float) and bound > MOST_REPEATED:
+                    raise GrammarError(
+                        f"{name} of the JSON schema is {bound}; at most {MOST_REPEATED} can be counted, so leave it out"
+                    )
+            if isinstance(part.get("pattern"), str):
+                _require_few_times(part["pattern"])
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+
+
 def schema_to_gbnf(schema: str | Mapping[str, Any]) -> str:
     """A JSON schema (text or object) as a GBNF grammar, by llama-cpp-python's converter."""
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
     try:
         text = schema if isinstance(schema, str) else json.dumps(schema)
-        json.loads(text)
+        document = json.loads(text)
     except (TypeError, ValueError) as error:
         raise GrammarError(f"the JSON schema is not JSON: {error}") from error
+    _require_modest_schema(document)
     try:
         gbnf: str = json_schema_to_gbnf(text)
     except Exception as error:  # the converter asserts, and trips over what it did not expect

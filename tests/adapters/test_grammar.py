@@ -274,3 +274,39 @@ def unprintable(tokenizer: Tokenizer) -> FloatArray:
 def test_a_schema_that_is_none_is_refused(schema: str | dict[str, Any], message: str) -> None:
     with pytest.raises(GrammarError, match=message):
         schema_to_gbnf(schema)
+
+
+@pytest.mark.parametrize(
+    ("gbnf", "message"),
+    [
+        ("root ::= " + "(" * 100_000 + '"a"' + ")" * 100_000, "nests 100000 parentheses"),
+        ("root ::= " + "(" * 1_000_000, "nests 1000000 parentheses"),
+        ("root ::= r0\n" + "\n".join(f"r{i} ::= r{i + 1}" for i in range(100_000)), "has 100001 rules"),
+    ],
+    ids=["closed", "open", "rules"],
+)
+def test_a_grammar_that_would_end_the_process_is_refused(gbnf: str, message: str, make: Make) -> None:
+    with pytest.raises(GrammarError, match=message):
+        make(gbnf)
+
+
+def test_parentheses_in_quotes_and_comments_do_not_count(make: Make) -> None:
+    make('root ::= "' + "(" * 9000 + '" [(] # ' + "(" * 9000 + "\n")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "maxLength": 10**9},
+        {
+            "type": "array",
+            "items": {"type": "object", "properties": {"a": {"type": "string", "minLength": 1e9}}},
+        },
+        {"anyOf": [{"type": "array", "items": {}, "minItems": 10**8}]},
+        {"type": "string", "pattern": "^a{100000000}$"},
+    ],
+    ids=repr,
+)
+def test_a_schema_that_counts_too_far_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(GrammarError, match="at most 10000 can be counted"):
+        schema_to_gbnf(schema)
