@@ -44,9 +44,15 @@ class LlamaGrammar:
                 f"the grammar is empty or holds a NUL character; give GBNF with a rule {root!r}"
             )
         _require_modest(gbnf)
+        try:
+            data = gbnf.encode()
+        except UnicodeEncodeError as error:
+            raise GrammarError(
+                f"the grammar holds half a character at {error.start}; give whole ones"
+            ) from error
         self._lib = library()
         with last_complaint() as lines:
-            self._sampler = self._lib.llama_sampler_init_grammar(model.vocab, gbnf.encode(), root.encode())
+            self._sampler = self._lib.llama_sampler_init_grammar(model.vocab, data, root.encode())
         if not self._sampler:
             raise GrammarError(f"llama.cpp does not accept the grammar: {complaint(lines)}")
         self._close = weakref.finalize(self, self._lib.llama_sampler_free, self._sampler)
@@ -124,7 +130,7 @@ def _require_modest_schema(schema: Any) -> None:
                 bound = part.get(name)
                 if isinstance(bound, int | float) and bound > MOST_REPEATED:
                     raise GrammarError(
-                        f"{name} of the JSON schema is {bound}; at most {MOST_REPEATED} can be counted, so leave it out"
+                        f"{name} of the JSON schema is {bound}; at most {MOST_REPEATED} can be counted, leave it out"
                     )
             if isinstance(part.get("pattern"), str):
                 _require_few_times(part["pattern"])

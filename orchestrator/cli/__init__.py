@@ -15,6 +15,7 @@ from orchestrator.cli.pairs import pairs
 from orchestrator.cli.plan import plan
 from orchestrator.cli.program import Program, log_to_stderr
 from orchestrator.cli.quantize import quantize
+from orchestrator.cli.serve import serve
 from orchestrator.cli.train import train
 from orchestrator.cli.tune import tune
 
@@ -31,7 +32,7 @@ def main(context: click.Context, verbose: bool) -> None:
     log_to_stderr(context, verbose)
 
 
-for command in (demo, generate, chat, inspect, plan, pairs, quantize, tune, bench, train, export):
+for command in (demo, generate, chat, serve, inspect, plan, pairs, quantize, tune, bench, train, export):
     main.add_command(command)
 
 __all__ = ["main"]

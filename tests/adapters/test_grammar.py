@@ -282,8 +282,9 @@ def test_a_schema_that_is_none_is_refused(schema: str | dict[str, Any], message:
         ("root ::= " + "(" * 100_000 + '"a"' + ")" * 100_000, "nests 100000 parentheses"),
         ("root ::= " + "(" * 1_000_000, "nests 1000000 parentheses"),
         ("root ::= r0\n" + "\n".join(f"r{i} ::= r{i + 1}" for i in range(100_000)), "has 100001 rules"),
+        ('root ::= "\ud83d"', "holds half a character at 10"),
     ],
-    ids=["closed", "open", "rules"],
+    ids=["closed", "open", "rules", "surrogate"],
 )
 def test_a_grammar_that_would_end_the_process_is_refused(gbnf: str, message: str, make: Make) -> None:
     with pytest.raises(GrammarError, match=message):
