@@ -130,7 +130,8 @@ def _require_modest_schema(schema: Any) -> None:
                 bound = part.get(name)
                 if isinstance(bound, int | float) and bound > MOST_REPEATED:
                     raise GrammarError(
-                        f"{name} of the JSON schema is {bound}; at most {MOST_REPEATED} can be counted, leave it out"
+                        f"{name} of the JSON schema is {bound}; leave it out, "
+                        f"at most {MOST_REPEATED} can be counted"
                     )
             if isinstance(part.get("pattern"), str):
                 _require_few_times(part["pattern"])

@@ -24,8 +24,8 @@ PAGE = Path(__file__).parent / "page"
 FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/stream.js": "stream.js"}
 _PAGE_HEADERS = {
     # nothing from elsewhere, and nobody may put the page into theirs
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "img-src 'self' data:",
+    "Content-Security-Policy": "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -123,9 +123,7 @@ def application(service: Service) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        known = (
-            "there are /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics and a page at /"
-        )
+        known = "use /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics and a page at /"
         refusal = Refusal(
             error.status_code, f"no {request.method} on this path; {known}", headers=error.headers
         )

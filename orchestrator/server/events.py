@@ -21,7 +21,7 @@ def event(document: Any) -> bytes:
 
 def leave_shutdown_to_us() -> None:
     """The library ends every stream as soon as the server is told to stop; the running one may finish."""
-    AppStatus.disable_automatic_graceful_drain()
+    AppStatus.enable_automatic_graceful_drain = False
 
 
 class EventStream(EventSourceResponse):

@@ -56,7 +56,8 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {host}, port {port} ({error.strerror or error}); choose another --port or --host"
+            f"cannot listen on {host}, port {port} ({error.strerror or error}); "
+            "choose another --port or --host"
         ) from error
 
 

@@ -22,23 +22,20 @@ def test_fifty_clients_each_get_the_engines_text_or_a_busy_sign(start):
     together = threading.Barrier(50)
 
     def ask(i):
-        with server.client() as client:
-            together.wait(30)
-            try:
-                if i % 2:
-                    return (
-                        client.completions.create(model="tiny", prompt=prompt(i), max_tokens=25)
-                        .choices[0]
-                        .text
-                    )
-                stream = client.completions.create(model="tiny", prompt=prompt(i), max_tokens=25, stream=True)
-                return "".join(chunk.choices[0].text for chunk in stream)
-            except openai.InternalServerError as error:
-                assert error.status_code == 503 and error.code == "queue_full"
-                assert 1 <= int(error.response.headers["retry-after"]) <= 60
-                return None
+        together.wait(30)
+        options = {"model": "tiny", "prompt": prompt(i), "max_tokens": 25}
+        try:
+            if i % 2:
+                return client.completions.create(**options).choices[0].text
+            return "".join(
+                chunk.choices[0].text for chunk in client.completions.create(**options, stream=True)
+            )
+        except openai.InternalServerError as error:
+            assert error.status_code == 503 and error.code == "queue_full"
+            assert 1 <= int(error.response.headers["retry-after"]) <= 60
+            return None
 
-    with ThreadPoolExecutor(50) as pool:
+    with server.client() as client, ThreadPoolExecutor(50) as pool:
         texts = list(pool.map(ask, range(50)))
     served = [i for i, text in enumerate(texts) if text is not None]
     assert len(served) >= 9 and all(texts[i] == alone[i] for i in served)
@@ -52,10 +49,9 @@ def test_fifty_clients_are_all_served_where_the_line_is_long_enough(start):
     alone = [server.engine.generate(prompt(i), max_tokens=10).text for i in range(50)]
 
     def ask(i):
-        with server.client() as client:
-            return client.completions.create(model="tiny", prompt=prompt(i), max_tokens=10).choices[0].text
+        return client.completions.create(model="tiny", prompt=prompt(i), max_tokens=10).choices[0].text
 
-    with ThreadPoolExecutor(50) as pool:
+    with server.client() as client, ThreadPoolExecutor(50) as pool:
         assert list(pool.map(ask, range(50))) == alone
 
 
