@@ -67,7 +67,7 @@ class Service:
         """The events of a stream that has begun with `first`."""
         told, current = Told(with_sources), first
         if opening := waiting.replies.first():
-            yield event(opening)
+            yield event(told.within(opening))
         while isinstance(current, Piece):
             told.add(current.chunk, current.spans)
             if reply := waiting.replies.chunk(current.chunk):

@@ -29,6 +29,13 @@ function explain(source) {
   find("legend").append(entry);
 }
 
+// whoever has scrolled up to read is left there
+function following(change) {
+  const atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 40;
+  change();
+  if (atEnd) talk.scrollTop = talk.scrollHeight;
+}
+
 function append(answer, spans) {
   for (const { source, text } of spans) {
     explain(source);
@@ -54,16 +61,16 @@ async function ask(text) {
   if (find("reference").value.trim()) body.references = { document: find("reference").value };
   article("user", text);
   const answer = article("assistant", "");
+  talk.scrollTop = talk.scrollHeight;
   const counts = {};
   running = new AbortController();
   for await (const event of events("v1/chat/completions", body, find("key").value, running.signal)) {
     if (event.usage) counts.usage = event.usage;
     const more = event.pilotfish;
     if (!more) continue;
-    append(answer, more.sources);
+    following(() => append(answer, more.sources));
     for (const { source, n_tokens } of more.sources) counts[source] = (counts[source] ?? 0) + n_tokens;
     show(more, counts);
-    if (answer.getBoundingClientRect().bottom > innerHeight) scrollTo(0, document.body.scrollHeight);
   }
   messages.push(...asked.slice(messages.length), { role: "assistant", content: answer.textContent });
 }
@@ -90,7 +97,7 @@ async function send() {
   try {
     await ask(text);
   } catch (error) {
-    if (error.name !== "AbortError") article("error", error.message);
+    if (error.name !== "AbortError") following(() => article("error", error.message));
     if (error instanceof ServerError && error.status === 401) find("keyfield").hidden = false;
   } finally {
     running = null;

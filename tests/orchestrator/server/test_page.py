@@ -94,6 +94,18 @@ def test_a_conversation_goes_on(page, server):
 
 
 @pytest.mark.browser
+def test_what_is_being_written_stays_in_view(page, server):
+    visit(page, server, 200)
+    for text in ("a first turn\n" * 20, "a second one"):
+        ask(page, text)
+        is_ready(page)
+    gap = "talk => talk.scrollHeight - talk.scrollTop - talk.clientHeight"
+    assert abs(page.eval_on_selector("#talk", gap)) < 2
+    for part in ("#send", "#figures"):
+        expect(page.locator(part)).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.browser
 def test_stop_frees_the_place(page, start):
     server = start(max_queue=0)
     visit(page, server, 4000)
