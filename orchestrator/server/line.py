@@ -80,12 +80,14 @@ class Line:
             future.add_done_callback(lambda _future: loop.call_soon_threadsafe(self._next))
 
     def _next(self) -> None:
-        if self._running is not None:
-            self._done(self._running)
-            self._seconds = _MEMORY * self._seconds + (1 - _MEMORY) * self._running.seconds
-        self._running = None
-        self._idle.set()
-        self._advance()
+        job, self._running = self._running, None
+        assert job is not None
+        self._seconds = _MEMORY * self._seconds + (1 - _MEMORY) * job.seconds
+        try:
+            self._done(job)
+        finally:
+            self._idle.set()
+            self._advance()
 
     def close(self) -> None:
         """Let nobody join any more, and send away those who wait; the running job goes on."""

@@ -125,7 +125,7 @@ def test_models_are_listed_and_others_refused(client):
 
 def test_a_prompt_that_does_not_fit_is_refused_before_the_stream(client):
     for stream in (False, True):
-        with pytest.raises(openai.BadRequestError, match="do not fit the context") as caught:
+        with pytest.raises(openai.BadRequestError, match="shorten the prompt") as caught:
             client.completions.create(model="tiny", prompt="x y " * 9000, stream=stream)
         assert caught.value.code == "context_length_exceeded"
 
@@ -144,3 +144,10 @@ def test_figures_count_what_was_generated(server, client):
     drafted = after.get('pilotfish_drafted_tokens_total{source="lookup"}', 0)
     accepted = after.get('pilotfish_accepted_tokens_total{source="lookup"}', 0)
     assert drafted and after['pilotfish_acceptance{source="lookup"}'] == accepted / drafted
+
+
+def test_sources_stop_where_the_text_does(server, client):
+    whole = server.engine.generate(PROMPT, max_tokens=40).text
+    options = {"model": "tiny", "prompt": PROMPT, "max_tokens": 40, "stop": [whole[10:12]]}
+    answer = client.completions.create(**options, extra_body={"include_sources": True})
+    assert "".join(span["text"] for span in answer.pilotfish["sources"]) == answer.choices[0].text

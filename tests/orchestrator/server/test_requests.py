@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.errors import DecodeError
 from orchestrator.server.body import parse
 from orchestrator.server.refusal import Refusal
 from tests.orchestrator.server.wire import head, read, wait_until
@@ -176,3 +177,44 @@ def test_values_of_any_type_are_never_our_fault(server, path, options):
     answer = server.wire.post({**base, **options}, path)
     assert answer.status < 500, (options, answer.text)
     assert answer.status == 200 or "Traceback" not in answer.error["message"]
+
+
+def _broken(service, monkeypatch, error, after=0):
+    """Let answers fail with `error` after so many chunks."""
+    whole = service._open
+
+    def opened(call, spans):
+        answer = whole(call, spans)
+        chunks = iter(answer.stream)
+
+        class Breaking:
+            cancel, result = answer.stream.cancel, answer.stream.result
+
+            def __iter__(self):
+                for _ in range(after):
+                    yield next(chunks)
+                raise error
+
+        answer.stream = Breaking()
+        return answer
+
+    monkeypatch.setattr(service, "_open", opened)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("in /home/secret.py"), DecodeError("/models/secret.gguf")], ids=repr
+)
+def test_what_is_our_fault_goes_to_the_log_and_not_to_the_client(server, monkeypatch, caplog, error):
+    _broken(server.service, monkeypatch, error)
+    answer = server.wire.post({"prompt": "x"})
+    assert answer.status == 500 and "the server's log says why" in answer.error["message"]
+    assert "secret" not in answer.text and "secret" in caplog.text
+    monkeypatch.undo()
+    assert server.wire.post({"prompt": "x", "max_tokens": 1}).status == 200
+
+
+def test_an_answer_that_breaks_off_ends_in_an_error(server, monkeypatch):
+    _broken(server.service, monkeypatch, DecodeError("/models/secret.gguf"), after=2)
+    body = server.wire.post({"prompt": "x", "stream": True}).text
+    assert body.count('"text":') == 2 and "generation_failed" in body
+    assert "secret" not in body and "[DONE]" not in body

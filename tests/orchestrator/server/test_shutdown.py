@@ -6,6 +6,8 @@ import signal
 import openai
 import pytest
 
+from orchestrator.errors import ConfigError
+from orchestrator.server.serving import listen
 from tests.cli_program import ENDLESS, SINGLE, run
 from tests.cli_program import start as start_program
 from tests.orchestrator.server.wire import Wire, read, wait_until
@@ -115,3 +117,12 @@ def test_without_its_packages_the_command_says_what_to_install(monkeypatch, tiny
     monkeypatch.setattr("orchestrator.extras.find_spec", lambda name: None if name == "uvicorn" else name)
     said = run("serve", tiny("llama"), code=1).stderr
     assert "the server needs uvicorn, which is not installed: pip install 'pilotfish[serve]'" in said
+
+
+def test_the_server_listens_on_ipv6_as_well():
+    with listen("::1", 0) as listening:
+        assert listening.getsockname()[0] == "::1"
+    with pytest.raises(
+        ConfigError, match=r"cannot listen on 192\.0\.2\.1, port 0 .*choose another --port or --host"
+    ):
+        listen("192.0.2.1", 0)
