@@ -6,12 +6,14 @@ Without a browser these tests fail; `pytest -m "not browser"` leaves them out.
 import os
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.orchestrator.server.wire import wait_until
 
+ROOT = Path(__file__).parents[3]
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
 FLAGS += "--disable-component-update --disable-sync".split()
 TURN = "one two three one two three one two three one two"
@@ -155,7 +157,7 @@ def test_the_page_may_load_nothing_from_elsewhere(server):
 def test_a_wheel_contains_the_page(tmp_path):
     from hatchling.builders.wheel import WheelBuilder
 
-    built = next(WheelBuilder(".").build(directory=str(tmp_path), versions=["standard"]))
+    built = next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
     with zipfile.ZipFile(built) as wheel:
         names = {name for name in wheel.namelist() if "server/page/" in name}
     files = ("index.html", "page.css", "page.js", "stream.js")
