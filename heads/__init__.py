@@ -1,9 +1,12 @@
 """PyTorch heads (Medusa, EAGLE) that draft from a target's hidden states.
 
-May import `adapters`; nothing else of the project. torch comes with the extra `heads`; `pairs`, `spec`,
-`rope_config`, `trees` and `medusa_presets` do without it. A head's way from a name to guesses:
+May import `adapters`; nothing else of the project. torch comes with the extra `heads`; `choice`, `pairs`,
+`shipped`, `spec`, `rope_config`, `trees` and `medusa_presets` do without it. A head's way from a name to
+guesses:
 
-    pairs              which published heads belong to a target; what `auto` means
+    choice             what a name means: `auto`, `default`, or itself
+    pairs                which published heads belong to a target
+    shipped              the heads that come with pilotfish
     files              a folder, a file or a Hub repository to a config and tensors
     tensor_files         one file of tensors
     checkpoint         which family a checkpoint is, and its canonical form

@@ -3,18 +3,12 @@
 Knows names and sizes; asks no network. Whether a head that was fetched fits is for heads.fit.
 """
 
-import logging
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from adapters.errors import HeadError
-from adapters.gguf_file import GgufFacts, read_gguf
+from adapters.gguf_file import GgufFacts
 from heads.spec import Family, default_taps
 
-logger = logging.getLogger("pilotfish.head")
-
-AUTO = "auto"  # the name that stands for the best head of a target
 _BEST_FIRST: tuple[Family, ...] = ("eagle3", "eagle", "medusa")  # by accepted tokens per round in the papers
 # words in names of conversions that say nothing of the model
 _IDLE = frozenset(("gguf", "hf", "lmsys", "meta", "mistralai"))
@@ -154,27 +148,6 @@ def published_heads(facts: GgufFacts) -> tuple[Pair, ...]:
     """The heads that are known for this very model, the best first; fine-tuned relatives have none."""
     found = [pair for pair in PAIRS if pair.original.is_in(facts)]
     return tuple(sorted(found, key=lambda pair: _BEST_FIRST.index(pair.family)))
-
-
-def chosen_head(name: str | Path, target: Path) -> str | Path:
-    """`name` itself, or for "auto" the best published head of the GGUF `target`, with a line in the log.
-
-    Raises HeadError where none is known.
-    """
-    if name != AUTO:
-        return name
-    facts = read_gguf(target)
-    pairs = published_heads(facts)
-    if not pairs:
-        known = ", ".join(dict.fromkeys(pair.model for pair in PAIRS))
-        raise HeadError(
-            f"head='auto': no head is known for {facts.name} ({facts.architecture}, {facts.n_layer} layers "
-            f"of width {facts.n_embd}, {facts.n_vocab} tokens); name one, as a folder or owner/repo. "
-            f"Heads are known for {known}"
-        )
-    best = pairs[0]
-    logger.info("head of %s: %s (%s)%s", best.model, best.head, best.family, best.note and f"; {best.note}")
-    return best.head
 
 
 def _words(name: str) -> list[str]:

@@ -82,10 +82,11 @@ class Engine(Sessions):
         target: a GGUF's path, a preset (`smollm2`), or `owner/repo:QUANT` on the Hugging Face Hub (fetched
         with `revision`, `token`, `local_files_only`), or a loaded LlamaModel, which several engines may share
         and whoever loaded it closes. draft: a smaller GGUF named in the same ways, a Drafter, or a function
-        `(tokens, budget) -> tokens`. head: Medusa or EAGLE heads, a folder, a file, `owner/repo`, or auto =
-        the best that is published for this model (heads.pairs). method: auto, none, suffix, cascade, lookup,
-        model, head or an installed one. progress(done, total): called while a preset's file, or what a head
-        borrows of the target, is being made. settings: any field of orchestrator.config.Config, flat.
+        `(tokens, budget) -> tokens`. head: Medusa or EAGLE heads, a folder, a file, `owner/repo`, auto = the
+        best that is known for this model, or default = the one that comes with pilotfish (heads.choice).
+        method: auto, none, suffix, cascade, lookup, model, head or an installed one. progress(done, total):
+        called while a preset's file, or what a head borrows of the target, is being made. settings: any field
+        of orchestrator.config.Config, flat.
         """
         config = Config.of(**settings)
 

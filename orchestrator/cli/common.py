@@ -29,7 +29,9 @@ _HUB = (
 )
 _DRAFT = click.option("--draft", metavar="MODEL", help="A smaller model of the same vocabulary that drafts.")
 _HEAD = click.option(
-    "--head", metavar="HEAD", help="Medusa or EAGLE heads that draft: a folder, a file, owner/repo or auto."
+    "--head",
+    metavar="HEAD",
+    help="Medusa or EAGLE heads that draft: a folder, a file, owner/repo, auto or default.",
 )
 _ENGINE = (
     click.option("--max-draft", type=int, metavar="N", help="Tokens drafted per round."),

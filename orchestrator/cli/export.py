@@ -56,17 +56,18 @@ def export(
 ) -> None:
     """Write HEAD, a Medusa or EAGLE head, to OUT for other programs.
 
-    HEAD is a folder, a file, owner/repo, or auto for the best that is published for --target. OUT is a
-    folder, with --layout gguf a file, for llama-server -md OUT --spec-type draft-eagle3.
+    HEAD is a folder, a file, owner/repo, auto for the best that is known for --target, or default for the
+    one that comes with pilotfish. OUT is a folder, with --layout gguf a file, for llama-server -md OUT
+    --spec-type draft-eagle3.
     """
     if layout == "gguf" and target is None:
         raise click.UsageError("--layout gguf needs --target, whose vocabulary the file takes")
     if layout != "gguf" and type_name not in (None, *_TORCH_TYPES):
         raise click.UsageError(f"--type {type_name} is for --layout gguf; others take f16, bf16 and f32")
-    from heads.pairs import AUTO, chosen_head
+    from heads.choice import AUTO, DEFAULT, chosen_head
 
-    if head == AUTO and target is None:
-        raise click.UsageError("HEAD auto needs --target")
+    if head in (AUTO, DEFAULT) and target is None:
+        raise click.UsageError(f"HEAD {head} needs --target")
     require_torch()
     from heads.checkpoint import load_head
 

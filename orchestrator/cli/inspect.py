@@ -37,9 +37,9 @@ def inspect(
 ) -> None:
     """Show what MODEL is, and what can be done to speed it up.
 
-    With --target, MODEL is a Medusa or EAGLE head: a folder, a file, owner/repo, or auto for the best that is
-    published. A head or a draft that was published with a tokenizer.json fits MODEL where the vocabularies
-    agree.
+    With --target, MODEL is a Medusa or EAGLE head: a folder, a file, owner/repo, auto for the best that is
+    known, or default for the one that comes with pilotfish. A head or a draft that was published with a
+    tokenizer.json fits MODEL where the vocabularies agree.
     """
     from adapters.gguf_file import read_gguf
     from adapters.presets import describe_preset, is_preset

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     "--begin",
     metavar="HEAD",
     help="An EAGLE head to go on with instead of a new one, published ones too: a folder, a file, "
-    "owner/repo or auto.",
+    "owner/repo, auto or default.",
 )
 @click.option("--draft-vocab", default=8192, show_default=True, help="Tokens that the head may draft.")
 @click.option(
@@ -144,7 +144,7 @@ def train(
 
 def _begun(name: str | None, path: Path, offline: bool) -> "Head | None":
     from heads.checkpoint import load_head
-    from heads.pairs import chosen_head
+    from heads.choice import chosen_head
 
     # --revision is the target's
     return None if name is None else load_head(chosen_head(name, path), local_files_only=offline)

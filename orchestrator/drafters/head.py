@@ -31,8 +31,8 @@ def build(setup: Setup) -> Drafter:
 
     from adapters.llama_hidden import tap_way
     from heads.checkpoint import load_head
+    from heads.choice import chosen_head
     from heads.fit import check_fit
-    from heads.pairs import chosen_head
     from heads.spec import EagleSpec
 
     model = setup.target

@@ -47,8 +47,8 @@ def head_memory(
 
     from adapters.llama_hidden import tap_way
     from heads.checkpoint import load_head
+    from heads.choice import chosen_head
     from heads.fit import check_fit, head_bytes, taps_of
-    from heads.pairs import chosen_head
     from heads.target_weights import TargetWeights
 
     chosen = str(chosen_head(name, target))

@@ -10,7 +10,8 @@ import pytest
 from adapters.errors import HeadError
 from adapters.gguf_file import GgufFacts, read_gguf
 from heads import pairs
-from heads.pairs import PAIRS, Original, Pair, chosen_head, published_heads
+from heads.choice import chosen_head
+from heads.pairs import PAIRS, Original, Pair, published_heads
 from orchestrator import Engine
 from tests.heads.tiny_heads import talker, write_head
 from tests.tiny_gguf import TinyFactory

@@ -80,6 +80,17 @@ def test_a_random_head_writes_the_plain_text(family, target, temperature, shape,
             assert_same_text(engine, tokens, plain, result)
 
 
+def test_the_head_that_comes_with_pilotfish_foresees_what_its_target_says():
+    settings = {"n_ctx": 512, "max_draft": 4, "n_threads": 1, "head_dtype": "float32", "temperature": 0.0}
+    with Engine.load(TARGET, head="default", method="head", **settings) as engine:
+        question = "Tom has 12 apples and buys 30 more. How many apples has he?"
+        tokens = engine.chat_prompt([{"role": "user", "content": question}])
+        plain = engine.generate(tokens, max_tokens=48, speculate=False)
+        result = engine.generate(tokens, max_tokens=48)
+        assert_same_text(engine, tokens, plain, result)
+        assert result.stats.tau > 1.5  # of sums it knows most; random heads have 1.0
+
+
 class Reader(Drafter):
     """Wants post-norm rows."""
 
