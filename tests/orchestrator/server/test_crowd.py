@@ -137,7 +137,7 @@ def test_a_reader_that_stands_still_is_given_up(start):
     with server.wire.open(MUCH, receive_buffer=4096):
         wait_until(lambda: server.server.server_state.tasks, 5)
         wait_until(lambda: not server.server.server_state.tasks, 20)
-    assert server.is_free()
+        wait_until(server.is_free, 2)
 
 
 def test_a_request_that_takes_too_long_ends(start):
