@@ -10,7 +10,9 @@ from orchestrator.cli.common import find_model, hub_options, json_option
 from orchestrator.cli.output import print_facts, print_json
 
 if TYPE_CHECKING:
+    from adapters.gguf_file import GgufFacts
     from heads.pairs import Pair
+    from orchestrator.pairs.find import Found
     from orchestrator.pairs.judge import Judge, Pairing
 
 
@@ -41,13 +43,23 @@ def pairs(
 
     path = find_model(target, revision, offline)
     with Judge(path) as judge:
-        found = find(folders, caches=not no_caches) if not judge.refusal else []
+        found = [*find(folders, caches=not no_caches), *_shipped(judge.facts)] if not judge.refusal else []
         pairings = ranked([judge.judge(one) for one in found])
         published = published_heads(judge.facts)
         if as_json:
             print_json(pairs_document(judge, pairings, published))
         else:
             print_facts(pairs_facts(judge, pairings, published, refused=refused))
+
+
+def _shipped(facts: "GgufFacts") -> "list[Found]":
+    """The head that comes with pilotfish, where one is for this model."""
+    from heads.choice import DEFAULT
+    from heads.shipped import shipped_head
+    from orchestrator.pairs.find import Found
+
+    folder = shipped_head(facts)
+    return [] if folder is None else [Found(DEFAULT, folder, "head")]
 
 
 def pairs_document(

@@ -63,6 +63,14 @@ def test_the_table_hides_what_cannot_be_used_unless_asked(folder):
     )
 
 
+def test_the_head_that_comes_with_pilotfish_is_among_them(tiny, tmp_path, monkeypatch):
+    head = write_head("eagle3-reduced", tmp_path)
+    monkeypatch.setattr("heads.shipped.shipped_head", lambda _facts: head)
+    document, found = pairs_of(talker(tiny))
+    assert list(found) == ["default"] and found["default"]["family"] == "eagle3"
+    assert not found["default"]["refusal"], document
+
+
 def test_heads_are_judged_beside_models(tiny, tmp_path):
     target = talker(tiny)
     for kind in ("eagle3-reduced", "medusa"):
