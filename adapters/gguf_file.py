@@ -14,7 +14,7 @@ from pathlib import Path
 from gguf.constants import LlamaFileType
 
 from adapters.errors import AdapterError, ModelLoadError
-from adapters.gguf_header import MAGIC, Header, Tensor, read_header, read_headers
+from adapters.gguf_header import MAGIC, Header, Tensor, merged, read_header, read_headers
 
 _FILE_TYPES: dict[int, str] = {
     kind.value: kind.name.removeprefix("MOSTLY_").removeprefix("ALL_")
@@ -53,7 +53,7 @@ def read_gguf(path: Path) -> GgufFacts:
     Also for numbers of layers or experts, and rope scalings, on which llama.cpp ends the process.
     """
     headers = read_headers(path)
-    first, tensors = headers[0], _merged(headers)
+    first, tensors = headers[0], merged(headers)
     architecture = first.fields.get("general.architecture")
     if not isinstance(architecture, str):
         raise ModelLoadError(f"{path}: no general.architecture, so it holds no model")
@@ -120,11 +120,7 @@ def _file_type(header: Header, tensors: dict[str, Tensor]) -> str:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensor table, all parts together; raises ModelLoadError as `read_gguf` does."""
-    return _merged(read_headers(path))
-
-
-def _merged(headers: list[Header]) -> dict[str, Tensor]:
-    return {name: tensor for header in headers for name, tensor in header.tensors.items()}
+    return merged(read_headers(path))
 
 
 def is_gguf(path: Path) -> bool:

@@ -158,6 +158,11 @@ def read_headers(path: Path) -> list[Header]:
     return [first, *(read_header(part) for part in parts[1:])]
 
 
+def merged(headers: list[Header]) -> dict[str, Tensor]:
+    """The tensor tables of all parts together."""
+    return {name: tensor for header in headers for name, tensor in header.tensors.items()}
+
+
 def read_header(path: Path) -> Header:
     """The header of one file, which is checked to hold all its tensors; raises ModelLoadError."""
     try:

@@ -4,8 +4,6 @@ Knows ranges of files; what a header means is for others. It is kept as a file o
 weights are a hole: that takes no room on most file systems, and llama.cpp reads it as it reads the model.
 """
 
-import os
-import secrets
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from adapters.errors import ModelLoadError, ModelNotFound
 from adapters.gguf_header import header_in
 from adapters.hub import Repository
 from adapters.hub_names import HubFile, HubReference, choose_gguf
+from adapters.new_file import new_file
 from adapters.presets import cache_folder
 
 _FIRST, _MOST = 2**22, 2**28  # bytes asked for at first, and at last
@@ -76,11 +75,6 @@ def _range(repository: Repository, url: str, begin: int, end: int) -> bytes:
 
 
 def _write(path: Path, start: bytes, n_bytes: int) -> None:
-    partial = path.with_name(f".pilotfish-{secrets.token_hex(8)}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(start)
-            file.truncate(n_bytes)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_file(path) as partial, partial.open("wb") as file:
+        file.write(start)
+        file.truncate(n_bytes)

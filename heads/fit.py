@@ -4,6 +4,7 @@ Knows sizes of both; asks before any decode, so that a mismatch is one clear err
 is for measuring to say.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -91,10 +92,8 @@ def head_bytes(
     each, the rest in bfloat16, keys and values in float32. tied: the target's embedding is its projection,
     one copy does unless one of them is rounded."""
     spec, in_8_bits = head.spec, dtype == torch.int8
-    size = 2.0 if in_8_bits else float(dtype.itemsize)
-    matrix = _BLOCK_BYTES if in_8_bits else size
-    own = {id(tensor): (name, tensor) for name, tensor in head.tensors.items()}
-    weights = sum(_bytes(name, tensor, size, matrix) for name, tensor in own.values())
+    size, matrix = _sizes(dtype)
+    weights = _weight_bytes(head.tensors, dtype)
     row = n_vocab * n_embd
     if isinstance(spec, MedusaSpec):
         return HeadBytes(int(weights), int(row * matrix) if spec.n_vocab is None else 0, 0)
@@ -107,20 +106,23 @@ def head_bytes(
 
 def step_bytes(head: Head, *, n_embd: int, n_vocab: int, dtype: torch.dtype = torch.float32) -> int:
     """What a step reads: all weights and the projection, but of an embedding only one row."""
-    in_8_bits = dtype == torch.int8
-    size = 2.0 if in_8_bits else float(dtype.itemsize)
-    matrix = _BLOCK_BYTES if in_8_bits else size
-    own = {
-        id(tensor): (name, tensor)
-        for name, tensor in head.tensors.items()
-        if not name.startswith("embedding.")
-    }
-    total = sum(_bytes(name, tensor, size, matrix) for name, tensor in own.values())
+    read = {name: tensor for name, tensor in head.tensors.items() if not name.startswith("embedding.")}
     borrows = not any(name.startswith("output") for name in head.tensors)
-    return int(total + (n_vocab * n_embd * matrix if borrows else 0))
+    _, matrix = _sizes(dtype)
+    return int(_weight_bytes(read, dtype) + (n_vocab * n_embd * matrix if borrows else 0))
 
 
 _BLOCK_BYTES = 34 / 32  # of a weight in 8 bits
+
+
+def _sizes(dtype: torch.dtype) -> tuple[float, float]:
+    """Bytes of a number, and of a weight of a matrix."""
+    return (2.0, _BLOCK_BYTES) if dtype == torch.int8 else (float(dtype.itemsize), float(dtype.itemsize))
+
+
+def _weight_bytes(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> float:
+    own = {id(tensor): (name, tensor) for name, tensor in tensors.items()}  # heads may share one
+    return sum(_bytes(name, tensor, *_sizes(dtype)) for name, tensor in own.values())
 
 
 def _bytes(name: str, tensor: torch.Tensor, size: float, matrix: float) -> float:

@@ -7,8 +7,6 @@ has the hash of the two, so what was cut off, changed, or made for something els
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 
 from adapters.llama_context import LlamaContext
 from adapters.llama_state import state_key
+from adapters.new_file import new_file
 from orchestrator.errors import ConfigError
 
 FORMAT = 1
@@ -50,16 +49,12 @@ def save(path: str | Path, context: LlamaContext) -> int:
         "sha256": _digest(tokens, state),
     }
     text = json.dumps(header).encode()
-    partial = target.with_name(f".pilotfish-{secrets.token_hex(8)}.partial")
     try:
-        with partial.open("wb") as file:
+        with new_file(target) as partial, partial.open("wb") as file:
             for piece in (_MAGIC, len(text).to_bytes(_LENGTH, "little"), text, tokens, state):
                 file.write(piece)
-        os.replace(partial, target)
     except OSError as error:
         raise ConfigError(f"{target}: the session cannot be saved: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return context.n_past
 
 

@@ -1,5 +1,6 @@
 """`pilotfish plan`: will it fit, before anything is loaded?"""
 
+import functools
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,7 @@ def plan(
         if draft is not None:
             second = stack.enter_context(Reckoner("draft", header_of(draft, None, offline)[0], config.model))
 
+        @functools.cache  # every variant of a plan asks, few for another context
         def reckon_head(n_ctx: int) -> Any:
             n_batch, on_gpu = config.context.n_batch, budget.vram is not None
             return head_memory(

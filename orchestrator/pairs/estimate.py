@@ -7,7 +7,7 @@ cost only a measurement tells; without one they are taken to cost nothing, and n
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.gguf_header import Tensor, read_headers
+from adapters.gguf_header import merged, read_headers
 from orchestrator.cost.curve import CostCurve
 
 MOST = 8  # guesses of a round that are looked at
@@ -55,9 +55,7 @@ def bytes_read(path: Path) -> int:
     """By a decode of one row: all weights but those of experts that are not asked, and rows of the embedding
     that are not looked up."""
     headers = read_headers(path)
-    tensors: dict[str, Tensor] = {}
-    for header in headers:
-        tensors |= header.tensors
+    tensors = merged(headers)
     architecture = headers[0].fields.get("general.architecture")
     n_experts = headers[0].number(f"{architecture}.expert_count")
     n_used = headers[0].number(f"{architecture}.expert_used_count")

@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from adapters.gguf_header import Tensor, read_headers
+from adapters.gguf_header import merged, read_headers
 from adapters.llama_plan import ContextMemory, PlannedModel
 from adapters.settings import ContextSettings, ModelSettings
 
@@ -52,10 +52,7 @@ class Weights:
 def weights_of(path: Path) -> Weights:
     """From the header alone; raises ModelLoadError for what is no GGUF of a model."""
     headers = read_headers(path)
-    tensors: dict[str, Tensor] = {}
-    for header in headers:
-        tensors |= header.tensors
-    first = headers[0]
+    first, tensors = headers[0], merged(headers)
     architecture = first.fields.get("general.architecture")
     n_layer = max(1, first.number(f"{architecture}.block_count", 1))
     layers, ends = [0] * n_layer, {True: 0, False: 0}
@@ -115,9 +112,12 @@ class Reckoner:
         self.title, self.path = title, path
         self.weights = weights_of(path)
         self.planned = PlannedModel(path, settings)
+        self._contexts: dict[ContextSettings, ContextMemory] = {}  # variants of a plan ask for few
 
     def memory(self, context: ContextSettings) -> ModelMemory:
-        return ModelMemory(self.title, self.weights, self.planned.context(context), context.offload_kqv)
+        if context not in self._contexts:
+            self._contexts[context] = self.planned.context(context)
+        return ModelMemory(self.title, self.weights, self._contexts[context], context.offload_kqv)
 
     def resized(self, context: ContextSettings, share: float) -> ModelMemory:
         """The same model in another quantization, by `share` of its bytes."""
