@@ -18,6 +18,7 @@ from orchestrator.planner import LOST, NOTHING, PAYS, PAYS_NOT, Decision
 from orchestrator.stages import Stage
 
 _HOPELESS = 0.02  # chance of a path below which no row is ever worth it
+_NO_GUESS = Decision(0, 0, 1.0, NOTHING)
 
 
 class AdaptivePlanner:
@@ -35,22 +36,25 @@ class AdaptivePlanner:
         """A request begins."""
         self._ledger = Ledger()
         self._proposal = EMPTY
-        self._decision = Decision(0, 0, 1.0, NOTHING)
+        self._decision = _NO_GUESS
         self._reasons: Counter[str] = Counter()
         self._n_past = 0
         self._rows = 1  # of the decode before
+        # plain rounds without a guess, not booked yet: after a decode caches are cold, and every function
+        # that such a round need not call is some microseconds
+        self._n_quiet, self._t_quiet, self._verified = 0, 0.0, 0.0
 
     def budget(self, context: Context, room: int) -> int:
         """Ask for as much as could be of use; what is kept is decided when it is known."""
-        self._proposal, self._n_past = EMPTY, len(context) - 1
-        self._decision = Decision(0, 0, 1.0, NOTHING)
+        self._proposal, self._decision, self._n_past = EMPTY, _NO_GUESS, len(context.tokens) - 1
         most = min(self._max_draft, room)
         return self.curve.most_useful(1 + most, self._n_past) - 1 if most > 0 else 0
 
     def trim(self, draft: Draft, budget: int) -> Draft:
-        self._proposal = draft = draft.with_leaves(self._max_leaves)
         if len(draft) == 0:
             return EMPTY
+        self._settle()
+        self._proposal = draft = draft.with_leaves(self._max_leaves)
         kept, gain = self._best_part(draft, budget)
         if len(kept) and self._ledger.is_out:
             self._decision = Decision(len(draft), 0, gain, LOST)
@@ -70,6 +74,7 @@ class AdaptivePlanner:
 
     def ask(self, source: str, rival: Draft, most: int) -> int:
         """How many guesses to ask of a source that takes time; rival: what there is already."""
+        self._settle()
         stage = self.stages.setdefault(source, Stage())
         if most <= 0 or self._ledger.is_out:
             return 0
@@ -124,7 +129,7 @@ class AdaptivePlanner:
         if not switch:
             return table
         more = 2 * switch if before == 1 else switch
-        costs = [ms + more for ms in table]
+        costs = [ms + more for ms in table[: most + 2]]
         for rows in (1, before):
             if rows < len(costs):
                 costs[rows] = table[rows]
@@ -132,6 +137,12 @@ class AdaptivePlanner:
 
     def observe(self, draft: Draft, walk: Walk, step: Step) -> None:
         """Book the round, and judge the whole proposal by the tokens that came."""
+        if self._decision is _NO_GUESS and self._rows == 1 and self.explain is None:
+            self._n_quiet += 1
+            self._t_quiet += step.t_draft
+            self._verified = step.t_verify
+            return
+        self._settle()
         rows = 1 + len(draft)
         costs, switched = self.curve.table(rows, self._n_past), rows != self._rows
         spent = costs[rows] + self.curve.switch * switched + 1e3 * step.t_draft
@@ -144,8 +155,19 @@ class AdaptivePlanner:
         if self.explain is not None:
             self.explain(self._decision, step)
 
+    def _settle(self) -> None:
+        """Book the plain rounds that went by; the newest of them tells how fast the machine is now."""
+        n = self._n_quiet
+        if n:
+            self._n_quiet = 0
+            self._ledger.book(n, n + 1e3 * self._t_quiet / self.curve.table(1, self._n_past)[1])
+            self._t_quiet = 0.0
+            self.curve.observe(1, self._n_past, 1e3 * self._verified)
+            self._reasons[NOTHING] += n
+
     def summary(self) -> str:
         """What was used, and why the rest was not, in one line."""
+        self._settle()
         rounds, used = self._reasons.total(), self._reasons[PAYS]
         if not rounds:
             return ""

@@ -40,17 +40,16 @@ class CascadeDrafter(GatedDrafter):
         if missing <= 0 or not guessed.is_chain:
             return guessed
         more = self._suffix.extend_chain(guessed.tokens.tolist(), missing)
-        if not more:
+        if not more.tokens:
             return guessed
-        tokens, probs, origin = zip(*more, strict=True)
-        n = len(guessed)
+        n, n_more = len(guessed), len(more.tokens)
         return Draft.tree(
-            [*guessed.tokens.tolist(), *tokens],
-            range(-1, n + len(more) - 1),
-            [*guessed.prob.tolist(), *probs],
+            [*guessed.tokens.tolist(), *more.tokens],
+            range(-1, n + n_more - 1),
+            [*guessed.prob.tolist(), *more.prob],
             source=guessed.source,
-            sources=(guessed.source,) * n + (self._suffix.name,) * len(more),
-            origin=(-1,) * n + origin,
+            sources=(guessed.source,) * n + (self._suffix.name,) * n_more,
+            origin=(-1,) * n + tuple(more.origin),
         )
 
     def locate(self, origin: int) -> tuple[str, int] | None:

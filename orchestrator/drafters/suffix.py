@@ -6,10 +6,7 @@ O(1) per token and O(max_draft) per round at any length of either. SuffixDecodin
 
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
-from itertools import chain, islice, repeat
-from typing import NamedTuple
-
-import numpy as np
+from itertools import chain, islice
 
 from orchestrator.context import Context
 from orchestrator.draft import EMPTY, Draft
@@ -17,100 +14,13 @@ from orchestrator.drafters.base import Drafter
 from orchestrator.drafters.setup import Setup
 from orchestrator.suffix.automaton import Cursor, Match, SuffixAutomaton
 from orchestrator.suffix.references import References
+from orchestrator.suffix.source import Guesses, Source
 
 _STATES = 8  # suffixes of a match that are looked at
 _UNLIKELY = 0.02  # no branch is worth less
 _HOPELESS = 0.05  # chance that all of a chain is right, below which it is not made longer
-_LOOK = 16  # different tokens after a stretch that are looked at
-
-# matching tokens, and the chance that what always followed them follows again: measured over 170 greedy
-# answers of SmolLM2-135M Q4_0 to training prompts; what lies between is interpolated
-_MEASURED = {
-    0: 0.1,
-    1: 0.37,
-    2: 0.6,
-    3: 0.67,
-    4: 0.7,
-    5: 0.75,
-    6: 0.78,
-    7: 0.8,
-    8: 0.84,
-    12: 0.92,
-    20: 0.96,
-    32: 0.99,
-}
-_BY_LENGTH = tuple(np.interp(range(33), list(_MEASURED), list(_MEASURED.values())).tolist())
-
-
-def acceptance(length: int, depth: int, share: float) -> float:
-    """The chance that the target agrees with a copied token, given that it agreed with those before.
-
-    length: tokens that matched at the root. depth: tokens drafted before this one, which lengthen the
-    match. share: of the times that the match occurred, those in which this token followed.
-    """
-    return _BY_LENGTH[min(length + depth, 32)] * share
-
-
-def _alone(length: int) -> Iterator[float]:
-    """`acceptance` of one token after another that nothing else ever followed."""
-    return chain(_BY_LENGTH[min(length, 32) :], repeat(_BY_LENGTH[-1]))
-
-
-def _text(tokens: list[int]) -> list[int]:
-    """The tokens up to the end of their text: a separator is no token."""
-    if not tokens or min(tokens) >= 0:
-        return tokens
-    return tokens[: next(place for place, token in enumerate(tokens) if token < 0)]
-
 
 Guess = tuple[int, float, int]  # a token to come, its chance, where it was copied from
-
-
-class Source(NamedTuple):
-    """A match in the request's own text or in the references."""
-
-    automaton: SuffixAutomaton
-    match: Match
-    own: bool
-
-    @property
-    def first(self) -> int:
-        """The token that followed."""
-        return self.automaton.tokens[self.match.end]
-
-    def guesses(self, n: int, *, wraps: bool = True) -> Iterator[Guess]:
-        """At most `n` tokens that followed, up to the end of their text. wraps: the request's own text goes
-        on with the guesses themselves, as what repeats itself keeps repeating."""
-        automaton, (state, length, end), own = self.automaton, self.match, self.own
-        nexts, count, tokens = automaton.next, automaton.count, automaton.tokens
-        before, start, stop = count[state], end, min(end + n, len(tokens))
-        while before > 1 and end < stop:
-            token = tokens[end]
-            if token < 0:
-                return
-            state = nexts[state][token]
-            after = count[state]
-            # counts of stretches may lag behind those of longer ones: no share above 1
-            share = after / before if after < before else 1.0
-            yield token, acceptance(length, end - start, share), -2 - end if own else end
-            before = after
-            end += 1
-        rest = _text(tokens[end:stop])  # what occurred once was always followed by the same
-        places = range(-2 - end, -2 - end - len(rest), -1) if own else range(end, end + len(rest))
-        yield from zip(rest, _alone(length + end - start), places, strict=False)
-        while own and wraps and stop - start < n:
-            place = start + (stop - start) % (len(tokens) - start)
-            yield tokens[place], acceptance(length, stop - start, 1.0), -2 - place
-            stop += 1
-
-    def others(self, taken: set[int]) -> Iterator["Source"]:
-        """The same match with each token that followed it and is not `taken`, the most frequent first."""
-        automaton, (state, length, _), own = self
-        if automaton.next[state].keys() <= taken:
-            return
-        for token, _, position in automaton.continuations(state, _LOOK):
-            if token not in taken:
-                yield Source(automaton, Match(state, length, position), own)
 
 
 class SuffixDrafter(Drafter):
@@ -136,48 +46,50 @@ class SuffixDrafter(Drafter):
         they part at the root."""
         self.max_draft, self.leaves, self._match_min = max_draft, leaves, match_min
         self._standing = References.of({}) if references is None else references
-        self._references = self._standing
         self._own = SuffixAutomaton()
-        self._cursor = self._references.cursor()
-        self._context: Context | None = None
+        self._restart(self._standing)
 
     def begin(self, context: Context) -> None:
         """The request's own references take the place of the drafter's."""
-        self.forget()
-        if context.references is not None:
-            self._references = context.references
-            self._cursor = self._references.cursor()
+        self._restart(self._standing if context.references is None else context.references)
         self._catch_up(context)
 
     def forget(self) -> None:
+        self._restart(self._standing)
+
+    def _restart(self, references: References) -> None:
         self._own.reset()
-        self._references = self._standing
-        self._cursor = self._references.cursor()
-        self._context = None
+        self._context: Context | None = None
+        self._references = references
+        self._cursor, self._reads = references.cursor(), bool(references.automaton.tokens)
 
     def propose(self, context: Context, budget: int) -> Draft:
         self._catch_up(context)
         n = min(budget, self.max_draft)
-        sources = self._sources(Cursor.at_tail(self._own), self._cursor, self.leaves)
-        if n < 1 or not sources:
+        if n < 1:
             return EMPTY
         if self.leaves > 1:
-            return _tree(self._branches(sources, n), n, self.name)
-        tokens, prob, origin = zip(*_hopeful(sources[0].guesses(n)), strict=True)
-        return Draft.chain(tokens, prob, source=self.name, origin=origin)
+            sources = self._sources(self.leaves)
+            return _tree(self._branches(sources, n), n, self.name) if sources else EMPTY
+        source = self._longest(self._own.matches(_STATES), self._cursor)
+        if source is None:
+            return EMPTY
+        tokens, prob, origin = source.guesses(n).until(_HOPELESS)
+        return Draft.chain(tokens, prob, source=self.name, origin=tuple(origin))
 
-    def extend_chain(self, tokens: Sequence[int], n: int) -> list[Guess]:
+    def extend_chain(self, tokens: Sequence[int], n: int) -> Guesses:
         """At most `n` guesses at what follows the context and then `tokens`, which others drafted."""
+        nothing = Guesses([], [], [])
         if self._context is None:
-            return []
+            return nothing
         self._catch_up(self._context)
         own, reference = Cursor.at_tail(self._own), self._cursor.copy()
         for token in tokens:
             own.advance(token)
             reference.advance(token)
-        sources = self._sources(own, reference, 1)
+        source = self._longest(own.matches(_STATES), reference)
         # what would come after the text's end is `tokens`, which the text does not hold
-        return list(sources[0].guesses(n, wraps=False)) if sources else []
+        return nothing if source is None else source.guesses(n, wraps=False)
 
     def locate(self, origin: int) -> tuple[str, int] | None:
         """Where a node was copied from: a reference's name, "prompt" or "output", and the index of the
@@ -192,16 +104,32 @@ class SuffixDrafter(Drafter):
 
     def _catch_up(self, context: Context) -> None:
         self._context = context
-        own, cursor = self._own, self._cursor
-        for token in context.tokens[len(own.tokens) :]:
+        own = self._own
+        new = context.tokens[len(own.tokens) :]
+        for token in new:
             own.extend(token)
-            cursor.advance(token)
+        if self._reads:
+            for token in new:
+                self._cursor.advance(token)
 
-    def _sources(self, own: Cursor, reference: Cursor, most: int) -> list[Source]:
+    def _longest(self, own: Iterator[Match], reference: Cursor) -> Source | None:
+        """The longest match, if it is as long as asked for; of equally long ones the references', which have
+        names. own: the matches in the request's text."""
+        mine = next(own, None)
+        theirs = next(reference.matches(_STATES), None) if self._reads else None
+        if theirs is not None and (mine is None or theirs.length >= mine.length):
+            found = Source(reference.automaton, theirs, False)
+        elif mine is not None:
+            found = Source(self._own, mine, True)
+        else:
+            return None
+        return found if found.match.length >= self._match_min else None
+
+    def _sources(self, most: int) -> list[Source]:
         """The longest matches of either text, at most `most` of each, longest first."""
         found = [
-            Source(cursor.automaton, match, cursor is own)
-            for cursor in (reference, own)
+            Source(cursor.automaton, match, own)
+            for cursor, own in ((self._cursor, False), (Cursor.at_tail(self._own), True))
             for match in islice(cursor.matches(_STATES), min(most, _STATES))
             if match.length >= self._match_min
         ]
@@ -220,7 +148,7 @@ class SuffixDrafter(Drafter):
             misled = left  # the chance that longer matches were: only then does a shorter one count
             others = source.others(taken)
             for other in others if branches else chain([source], others):
-                token, prob, origin = next(guesses := other.guesses(n))
+                token, prob, origin = next(guesses := zip(*other.guesses(n), strict=True))
                 prob = min(left, misled * prob)
                 branches.append(chain([(token, prob, origin)], guesses))
                 if len(branches) == self.leaves:
@@ -228,16 +156,6 @@ class SuffixDrafter(Drafter):
                 taken.add(token)
                 left -= prob
         return branches
-
-
-def _hopeful(guesses: Iterator[Guess]) -> Iterator[Guess]:
-    """The guesses up to the first of which little is to be hoped, that one included."""
-    chance = 1.0
-    for guess in guesses:
-        yield guess
-        chance *= guess[1]
-        if chance < _HOPELESS:
-            return
 
 
 def _tree(branches: list[Iterator[Guess]], n: int, source: str) -> Draft:

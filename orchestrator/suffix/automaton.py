@@ -63,33 +63,30 @@ class SuffixAutomaton:
 
     def extend(self, token: int) -> None:
         """Append `token`: amortised O(1)."""
+        links, nexts, lengths, recent, count = self.link, self.next, self.length, self.recent, self.count
+        last, end, new = self.last, len(self.tokens), len(lengths)
         # the tail's suffixes become earlier occurrences only now that a token follows them
-        self._visit(self.link[self.last], len(self.tokens))
+        state = links[last]
+        for _ in range(self._reach):
+            if state <= ROOT:
+                break
+            recent[state] = end
+            count[state] += 1
+            state = links[state]
         self.tokens.append(token)
-        links, nexts = self.link, self.next
-        state, new = self.last, len(self.length)
-        self.length.append(len(self.tokens))
+        lengths.append(end + 1)
+        recent.append(end + 1)
+        count.append(1)
         nexts.append({})
         links.append(ROOT)
-        self.recent.append(len(self.tokens))
-        self.count.append(1)
+        self.last, state = new, last
         while state >= 0 and token not in nexts[state]:
             nexts[state][token] = new
             state = links[state]
         if state >= 0:
             other = nexts[state][token]
-            fits = self.length[other] == self.length[state] + 1
+            fits = lengths[other] == lengths[state] + 1
             links[new] = other if fits else self._split(other, state, token)
-        self.last = new
-
-    def _visit(self, state: int, end: int) -> None:
-        links, recent, count = self.link, self.recent, self.count
-        for _ in range(self._reach):
-            if state <= ROOT:
-                return
-            recent[state] = end
-            count[state] += 1
-            state = links[state]
 
     def _split(self, state: int, before: int, token: int) -> int:
         """The stretches of `state` up to those of `before` and `token`, as a state of their own."""

@@ -188,6 +188,22 @@ def test_who_has_lost_too_much_waits_whatever_a_plan_promises():
     assert made.summary() == f"drafted in 0 of 1 rounds ({LOST} in 1)"
 
 
+def test_rounds_without_a_guess_are_counted_and_what_looking_for_one_took_is_booked():
+    made, context = AdaptivePlanner(FLAT, max_draft=8), Context([1] * 10, None)
+    for _ in range(30):
+        assert len(made.trim(EMPTY, made.budget(context, 8))) == 0
+        made.observe(EMPTY, Walk((), (1,)), Step((1,), 0, 0, 0, "", 0.004, 0.010, 0.0))
+    assert made.summary() == f"drafted in 0 of 30 rounds ({NOTHING} in 30)"
+    made.begin()
+    assert made.summary() == ""
+    for _ in range(30):  # 4 ms of looking on top of rounds of 10
+        made.budget(context, 8)
+        made.observe(EMPTY, Walk((), (1,)), Step((1,), 0, 0, 0, "", 0.004, 0.010, 0.0))
+    budget = made.budget(context, 8)
+    assert len(made.trim(Draft.chain([7], 0.99), budget)) == 0
+    assert made._ledger.is_out
+
+
 def test_a_dear_source_is_asked_while_it_pays_and_judged_by_what_came_true():
     made = planner(FLAT)
     made.begin()

@@ -9,13 +9,14 @@ from orchestrator.config import SpeculationSettings
 from orchestrator.context import Context
 from orchestrator.drafters.none import NoDrafter
 from orchestrator.drafters.setup import Setup
-from orchestrator.drafters.suffix import SuffixDrafter, acceptance, build
+from orchestrator.drafters.suffix import SuffixDrafter, build
 from orchestrator.limits import Limits
 from orchestrator.loop import Loop
 from orchestrator.planner import FixedPlanner
 from orchestrator.sampler import Sampler
 from orchestrator.sampling import Sampling
 from orchestrator.suffix.references import References
+from orchestrator.suffix.source import acceptance
 from orchestrator.verify import RULES
 from tests.fakes import MemoryTarget, random_law
 
@@ -217,7 +218,7 @@ def test_a_new_request_forgets_the_last_one():
 def test_forget_leaves_nothing_of_a_request():
     drafter, context = begun([1, 2, 3, 1, 2], {"a": [1, 2, 5]})
     drafter.forget()
-    assert drafter.extend_chain([1, 2], 4) == []
+    assert drafter.extend_chain([1, 2], 4).tokens == []
     fresh = Context([3, 1], Sampler(Sampling()))
     assert drafter.propose(fresh, 4).tokens.tolist() == []
 
@@ -237,14 +238,13 @@ def test_the_references_of_a_request_take_the_place_of_the_drafters_for_that_req
 
 def test_a_chain_of_others_goes_on_with_what_followed_its_end():
     drafter, context = begun([1, 2, 3, 4, 5, 9, 9, 1], {"a": [6, 7, 8]})
-    assert [(token, drafter.locate(origin)) for token, _, origin in drafter.extend_chain([2, 3], 2)] == [
-        (4, ("prompt", 3)),
-        (5, ("prompt", 4)),
-    ]
-    ((token, prob, origin),) = drafter.extend_chain([6, 7], 5)
-    assert (token, drafter.locate(origin)) == (8, ("a", 2))
+    own = drafter.extend_chain([2, 3], 2)
+    assert own.tokens == [4, 5]
+    assert [drafter.locate(origin) for origin in own.origin] == [("prompt", 3), ("prompt", 4)]
+    tokens, (prob,), (origin,) = drafter.extend_chain([6, 7], 5)
+    assert (tokens, drafter.locate(origin)) == ([8], ("a", 2))
     assert prob == acceptance(2, 0, 1.0)
-    assert drafter.extend_chain([3, 6], 5) == []
+    assert drafter.extend_chain([3, 6], 5).tokens == []
 
 
 @given(TEXTS, TEXTS, st.lists(st.integers(0, 3), max_size=6), st.integers(0, 6))
@@ -252,14 +252,14 @@ def test_looking_ahead_changes_nothing_and_sees_what_a_longer_context_would(toke
     drafter, context = begun(tokens, {"a": document})
     before = drafter.propose(context, 6)
     more = drafter.extend_chain(ahead, n)
-    assert len(more) <= n
+    assert len(more.tokens) == len(more.prob) == len(more.origin) <= n
     after = drafter.propose(context, 6)
     for name in ("tokens", "parents", "prob"):
         assert np.array_equal(getattr(before, name), getattr(after, name))
     assert before.origin == after.origin
     # each guess stands where it says, after a stretch that ends the context and the chain
     known, whole = {"a": document, "prompt": tokens}, [*tokens, *ahead]
-    for token, prob, origin in more:
+    for token, prob, origin in zip(*more, strict=True):
         whole.append(token)
         name, place = drafter.locate(origin)
         assert known[name][place - 2 : place + 1] == whole[-3:]
@@ -268,15 +268,13 @@ def test_looking_ahead_changes_nothing_and_sees_what_a_longer_context_would(toke
 
 def test_a_chain_of_nobody_is_lengthened_as_the_context_is():
     drafter, context = begun([1, 2, 3, 4, 5, 1, 2])
-    assert [token for token, _, _ in drafter.extend_chain([], 3)] == drafter.propose(
-        context, 3
-    ).tokens.tolist()
+    assert drafter.extend_chain([], 3).tokens == drafter.propose(context, 3).tokens.tolist()
 
 
 def test_looking_ahead_reads_the_newest_tokens_first():
     drafter, context = begun([1, 2, 3, 4, 5])
     context.extend([1])
-    assert [token for token, _, _ in drafter.extend_chain([2], 2)] == [3, 4]
+    assert drafter.extend_chain([2], 2).tokens == [3, 4]
 
 
 @pytest.mark.parametrize("leaves", [1, 4])
