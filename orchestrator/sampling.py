@@ -15,7 +15,7 @@ from adapters.target import FloatArray
 from orchestrator.errors import ConfigError, DecodeError
 from orchestrator.law import IdArray, Law, RealArray, log_softmax
 
-_BLOCK = 64  # ids whose maximum stands for them in the first pass of top-k
+_GROUP = 32  # ids whose maximum stands for them in the first pass of top-k
 
 
 def _no_bias() -> Mapping[int, float]:
@@ -142,13 +142,14 @@ def _top_k(row: FloatArray, k: int) -> tuple[IdArray, RealArray]:
 def _lower_bound(row: FloatArray, k: int) -> float:
     """A number that at least k entries of `row` reach.
 
-    The k-th largest of the block maxima is one, and needs a partial sort of far fewer numbers.
+    The k-th largest of the maxima of groups is one, and needs a partial sort of far fewer numbers. Ids of
+    a group stand apart: numpy compares whole rows ten times as fast as neighbours.
     """
-    n_blocks = len(row) // _BLOCK
-    if n_blocks <= k:
+    n_groups = len(row) // _GROUP
+    if n_groups <= k:
         return float(np.partition(row, len(row) - k)[len(row) - k])
-    maxima = row[: n_blocks * _BLOCK].reshape(n_blocks, _BLOCK).max(axis=1)
-    return float(np.partition(maxima, n_blocks - k)[n_blocks - k])
+    maxima = row[: n_groups * _GROUP].reshape(_GROUP, n_groups).max(axis=0)
+    return float(np.partition(maxima, n_groups - k)[n_groups - k])
 
 
 def _top_p(ids: IdArray, values: RealArray, top_p: float) -> tuple[IdArray, RealArray]:
