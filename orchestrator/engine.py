@@ -51,6 +51,8 @@ class Engine(Sessions):
         self._lock = threading.Lock()
         self._owner = 0  # the thread that holds the lock
         self._current: Run | None = None
+        # a conversation asks about the same documents again and again: the newest stay indexed
+        self._indexed: tuple[tuple[Any, ...], References] | None = None
         self._closed = False
         if parts.note:
             logger.warning("%s", parts.note)
@@ -191,6 +193,7 @@ class Engine(Sessions):
             self._current = None  # a stream in progress cannot go on without its cache
             self.target.truncate(0)
             self.drafter.forget()
+            self._indexed = None
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -236,7 +239,12 @@ class Engine(Sessions):
         if isinstance(given, References):
             given.require_vocabulary(self.tokenizer.fingerprint)
             return given
-        return None if given is None else self.prepare(given)
+        if given is None:
+            return None
+        documents = tuple(given.items() if isinstance(given, Mapping) else given)
+        if self._indexed is None or self._indexed[0] != documents:
+            self._indexed = documents, self.prepare(given)
+        return self._indexed[1]
 
     def _planner_for(self, drafter: Drafter, request: Request) -> Planner:
         if self._planner is not None and drafter is self.drafter:

@@ -86,6 +86,18 @@ def test_prepared_references_serve_many_requests_and_survive_a_file(tiny, tmp_pa
             assert {quote.document for quote in result.stats.quotes} >= {"0"}
 
 
+def test_the_same_documents_are_indexed_once_and_others_anew(tiny, monkeypatch):
+    with Engine.load(tiny("llama"), **EXACT) as engine:
+        indexed, prepare = [], engine.prepare
+        monkeypatch.setattr(engine, "prepare", lambda given: indexed.append(given) or prepare(given))
+        for references in ({"a": "one two"}, {"a": "one two"}, {"b": "one two"}, ["one two"], ["one two"]):
+            engine.generate("one two three", max_tokens=2, references=references)
+        assert indexed == [{"a": "one two"}, {"b": "one two"}, ["one two"]]
+        engine.forget()
+        engine.generate("one two three", max_tokens=2, references=["one two"])
+        assert len(indexed) == 4
+
+
 def test_references_of_another_vocabulary_are_refused(tiny, tmp_path):
     with Engine.load(tiny("llama"), **EXACT) as engine:
         prepared = engine.prepare(["some text"])
