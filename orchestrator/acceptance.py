@@ -43,13 +43,15 @@ class Record:
     def reach(self, probs: Sequence[float], least: float) -> list[float]:
         """For each guess of a chain the chance that it and all before it are right; those below `least`, and
         what follows them, are left out."""
-        agreed, judged, chances, chance = self._agreed, self._judged, list[float](), 1.0
+        agreed, judged, bins, fine, prior = self._agreed, self._judged, _BINS, _FINE, _PRIOR  # in every round
+        chances, chance = list[float](), 1.0
+        add = chances.append
         for prob in probs:
-            place = _BINS[int(_FINE * prob)]
-            chance *= (_PRIOR * prob + agreed[place]) / (_PRIOR + judged[place])
+            place = bins[int(fine * prob)]
+            chance *= (prior * prob + agreed[place]) / (prior + judged[place])
             if chance < least:
                 break
-            chances.append(chance)
+            add(chance)
         return chances
 
     def observe(self, prob: float, agreed: bool) -> None:
