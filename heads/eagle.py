@@ -55,6 +55,10 @@ class Eagle(nn.Module):
         self.output = matrix(output)
         self._owned = frozenset(name for name in ("embedding.weight", "output.weight") if name in tensors)
         self.register_buffer("d2t", tensors.get("d2t"), persistent=False)
+        self._take(tensors)
+
+    def _take(self, tensors: Mapping[str, Tensor]) -> None:
+        """What a child has besides."""
 
     @property
     def device(self) -> torch.device:

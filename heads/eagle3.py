@@ -14,24 +14,15 @@ from torch import Tensor, nn
 
 from heads.eagle import Eagle
 from heads.norm import normed
-from heads.spec import EagleSpec
 
 
 class Eagle3(Eagle):
     """The network. input_norm over all taps, or one norm for each, stand before `fc` in newer heads."""
 
-    def __init__(
-        self,
-        spec: EagleSpec,
-        tensors: Mapping[str, Tensor],
-        embeddings: Tensor,
-        output: Tensor,
-        embedding_scale: float = 1.0,
-    ) -> None:
-        super().__init__(spec, tensors, embeddings, output, embedding_scale)
+    def _take(self, tensors: Mapping[str, Tensor]) -> None:
         weight = tensors.get("input_norm.weight")
         self.taps_norm = None if weight is None else nn.Parameter(weight)
-        norms = [tensors.get(f"fc_norms.{tap}.weight") for tap in range(spec.n_taps)]
+        norms = [tensors.get(f"fc_norms.{tap}.weight") for tap in range(self.spec.n_taps)]
         self.tap_norms = nn.ParameterList(nn.Parameter(norm) for norm in norms if norm is not None)
 
     def fuse(self, features: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Random heads as arrays and as networks, and how what a network says is held against the formulas."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,3 +117,19 @@ def medusa_case(name: str, dtype: torch.dtype = torch.float32) -> tuple[Medusa, 
 
 def medusa_rows(hidden_size: int) -> np.ndarray:
     return np.random.default_rng(5).standard_normal((3, hidden_size)).astype(np.float32)
+
+
+def assert_window(head: Case, window: int, opened: Callable[[], DraftState], *atol: float) -> None:
+    """A head that looks `window` pairs back says what the formulas say, whatever the pieces it reads."""
+    features, tokens = head.pairs(9)
+    follow = [7, 30, 2]
+    expected = head.chain(features, tokens, *follow, window=window)
+    for pieces in ([9], [1] * 9, [4, 5], [7, 2]):
+        state, n = opened(), 0
+        for piece in pieces:
+            state.read(features[n : n + piece], tokens[n : n + piece])
+            n += piece
+        assert_says(state.open(N_VOCAB), expected[:1], head.ids(), *atol)
+    if window >= len(follow):  # ancestors are always seen
+        for i, token in enumerate(follow):
+            assert_says(grow(state, [(i - 1, token)]), expected[i + 1 : i + 2], head.ids(), *atol)

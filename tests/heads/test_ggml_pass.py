@@ -17,7 +17,7 @@ from heads.matrix import BlockMatrix
 from heads.network import network_of
 from heads.passes import Place
 from heads.spec import MedusaSpec
-from tests.heads.cases import NAMES, Case, assert_says, borrowed, case, grow, torch_head
+from tests.heads.cases import NAMES, Case, assert_says, assert_window, borrowed, case, grow, torch_head
 from tests.heads.random_heads import N_VOCAB
 from tests.heads.reference import eagle_chain, eagle_tree
 
@@ -138,18 +138,7 @@ def test_a_level_may_have_more_nodes_than_a_graph_has_rows(name: str) -> None:
 @pytest.mark.parametrize("window", [1, 3, 7, 50])
 def test_a_window_sees_the_newest_pairs_only(name: str, window: int) -> None:
     head = case(name)
-    features, tokens = head.pairs(9)
-    follow = [7, 30, 2]
-    expected = head.chain(features, tokens, *follow, window=window)
-    for pieces in ([9], [1] * 9, [4, 5], [7, 2]):
-        drafts, n = state(head, window), 0
-        for piece in pieces:
-            drafts.read(features[n : n + piece], tokens[n : n + piece])
-            n += piece
-        assert_says(drafts.open(N_VOCAB), expected[:1], head.ids(), CLOSE)
-    if window >= len(follow):  # ancestors are always seen
-        for i, token in enumerate(follow):
-            assert_says(grow(drafts, [(i - 1, token)]), expected[i + 1 : i + 2], head.ids(), CLOSE)
+    assert_window(head, window, lambda: state(head, window), CLOSE)
 
 
 @pytest.mark.parametrize("name", FEW)

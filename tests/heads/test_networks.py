@@ -13,6 +13,7 @@ from tests.heads.cases import (
     MEDUSA_NAMES,
     NAMES,
     assert_says,
+    assert_window,
     borrowed,
     case,
     grow,
@@ -134,18 +135,7 @@ def test_a_tree_may_be_larger_than_the_first_table(name: str) -> None:
 @pytest.mark.parametrize("window", [1, 3, 7, 50])
 def test_a_window_sees_the_newest_pairs_only(name: str, window: int) -> None:
     head = case(name)
-    features, tokens = head.pairs(9)
-    follow = [7, 30, 2]
-    expected = head.chain(features, tokens, *follow, window=window)
-    for pieces in ([9], [1] * 9, [4, 5], [7, 2]):
-        state, n = DraftState(head.network, window), 0
-        for piece in pieces:
-            state.read(features[n : n + piece], tokens[n : n + piece])
-            n += piece
-        assert_says(state.open(N_VOCAB), expected[:1], head.ids())
-    if window >= len(follow):  # ancestors are always seen
-        for i, token in enumerate(follow):
-            assert_says(grow(state, [(i - 1, token)]), expected[i + 1 : i + 2], head.ids())
+    assert_window(head, window, lambda: DraftState(head.network, window))
 
 
 @pytest.mark.parametrize("name", FEW)
