@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from adapters.errors import AdapterError, ConfigError, ContextFull, DecodeError, RollbackError
+from adapters.float_view import FloatViews
 from adapters.llama_batch import LlamaBatch, TreeShape
-from adapters.llama_hidden import HiddenReader, float_view, pointer_getter
+from adapters.llama_hidden import HiddenReader, pointer_getter
 from adapters.llama_lib import library
 from adapters.llama_model import LlamaModel
 from adapters.llama_open import context_params, open_context
@@ -64,7 +65,7 @@ class LlamaContext:
         self._n_batch: int = lib.llama_n_batch(self._ctx)
         self._batch = LlamaBatch(self._n_batch, self._n_seq, n_ctx)
         self._kv = np.zeros(n_ctx, np.int32)
-        self._views: dict[tuple[int, int], FloatArray] = {}
+        self._views = FloatViews(model.n_vocab)
         self._shape = NO_TREE
         self._scored: DraftLike | None = None
         self._dirty = False  # the cache may hold more than `tokens`
@@ -338,14 +339,7 @@ class LlamaContext:
         )
 
     def _rows(self, n: int) -> FloatArray:
-        address = self._logits(self._ctx)  # waits for the decode to finish
-        view = self._views.get((address, n))
-        if view is None:
-            if len(self._views) >= 256:  # the buffer moves when it grows, so this stays small
-                self._views.clear()
-            view = float_view(address, n, self.capabilities.n_vocab)
-            self._views[address, n] = view
-        return view
+        return self._views.at(self._logits(self._ctx), n)  # the address comes when the decode has finished
 
     def _extend_tokens(self, tokens: IntArray) -> None:
         end = self.n_past + len(tokens)

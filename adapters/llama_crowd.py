@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from adapters.errors import AdapterError, DecodeError, RollbackError
+from adapters.float_view import float_view
 from adapters.llama_batch import LlamaBatch
-from adapters.llama_hidden import float_view, pointer_getter
+from adapters.llama_hidden import pointer_getter
 from adapters.llama_lib import library
 from adapters.llama_model import LlamaModel
 from adapters.llama_open import context_params, open_context

@@ -10,9 +10,8 @@ import ctypes
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numpy as np
-
 from adapters.errors import UnsupportedModel
+from adapters.float_view import FloatViews
 from adapters.llama_eval_taps import EVAL_TAP_ARCHITECTURES, EvalTaps
 from adapters.llama_lib import bind, library
 from adapters.llama_model import LlamaModel
@@ -38,13 +37,6 @@ def tap_way(architecture: str) -> TapWay:
     if architecture in LAYER_INPUT_ARCHITECTURES:
         return "captured"
     return "callback" if architecture in EVAL_TAP_ARCHITECTURES else "none"
-
-
-def float_view(address: int, n_rows: int, width: int) -> FloatArray:
-    """The `n_rows x width` floats at `address`, without a copy."""
-    buffer = (ctypes.c_float * (n_rows * width)).from_address(address)
-    view: FloatArray = np.ctypeslib.as_array(buffer).reshape(n_rows, width)
-    return view
 
 
 def pointer_getter(name: str) -> Any:
@@ -93,7 +85,7 @@ class HiddenReader:
     def __init__(self, model: LlamaModel, taps: HiddenTaps) -> None:
         """Before the context is opened, which `prepare` and `attach` frame; raises UnsupportedModel."""
         check_taps(taps, model.architecture, model.n_layer)
-        self.taps, self._n_embd, self._architecture = taps, model.n_embd, model.architecture
+        self.taps, self._architecture, self._views = taps, model.architecture, FloatViews(model.n_embd)
         next_n = next_n_functions(model.architecture) if taps.post_norm else None
         self.needs_outputs = taps.post_norm and next_n is None
         self._set_next_n = next_n[0] if next_n else None
@@ -155,7 +147,7 @@ class HiddenReader:
         return HiddenRows(final, {layer: self._layer_rows(layer, n) for layer in self.taps.layers})
 
     def _final_rows(self, n: int) -> FloatArray:
-        rows = float_view(self._post_norm(self._ctx), n, self._n_embd)
+        rows = self._views.at(self._post_norm(self._ctx), n)
         if not self._is_proven and not rows.any():  # the first to come land in memory that was cleared
             raise UnsupportedModel(
                 f"this llama.cpp keeps no rows behind the final norm of architecture {self._architecture!r}; "
@@ -167,4 +159,4 @@ class HiddenReader:
     def _layer_rows(self, layer: int, n: int) -> FloatArray:
         if self._eval is not None:
             return self._eval.rows(layer, n)
-        return float_view(self._layer(self._ctx, layer), n, self._n_embd)
+        return self._views.at(self._layer(self._ctx, layer), n)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters.llama_hidden import float_view
+from adapters.float_view import float_view
 from orchestrator import Draft, Drafter, Engine
 
 PROMPT = "Explain, step by step and with an example, how a library lends its books. " * 4

@@ -100,9 +100,15 @@ class EagleDrafter(Drafter):
     def observe(self, draft: Draft, walk: Walk, rows: Rows) -> None:
         if rows.hidden is None:
             return
-        self._take(self._features(rows.hidden, [0, *(1 + node for node in walk.path)]))
-        if sum(map(len, self._pending)) > _MOST_PENDING:
+        n = walk.n_accepted
+        wanted = slice(1 + n) if draft.is_chain else [0, *(1 + node for node in walk.path)]
+        self._take(self._features(rows.hidden, wanted))
+        if self._n_pending > _MOST_PENDING:
             self._catch_up()
+
+    @property
+    def _n_pending(self) -> int:
+        return len(self._tokens) - len(self._after)
 
     def _features(self, hidden: HiddenRows, rows: "slice | Sequence[int]") -> FloatArray:
         """A copy: the next decode overwrites the rows."""
@@ -120,7 +126,7 @@ class EagleDrafter(Drafter):
     def _catch_up(self) -> None:
         """Read the features that have come, each with the token after it."""
         assert self._context is not None
-        if sum(map(len, self._pending)):
+        if self._n_pending:
             n = len(self._after)
             after = self._context.tokens[n + 1 : len(self._tokens) + 1]
             self._state.read(np.concatenate(self._pending), after)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from adapters.llama_hidden import float_view, pointer_getter
+from adapters.float_view import float_view
+from adapters.llama_hidden import pointer_getter
 from adapters.llama_lib import bind, library
 from adapters.target import FloatArray
 
