@@ -74,8 +74,10 @@ class AdaptivePlanner:
 
     def ask(self, source: str, rival: Draft, most: int) -> int:
         """How many guesses to ask of a source that takes time; rival: what there is already."""
-        self._settle()
         stage = self.stages.setdefault(source, Stage())
+        if len(rival) == 0 and stage.rests():
+            return 0
+        self._settle()
         if most <= 0 or self._ledger.is_out:
             return 0
         gain = self._best_part(rival, len(rival))[1] if len(rival) else 1.0

@@ -15,12 +15,14 @@ _MOST = 64
 @dataclass(slots=True)
 class Stage:
     """One source. token_ms: what one guess takes, None before the first answer. reach[d]: how often the
-    first d + 1 guesses were all right. wait: rounds until it may be tried again."""
+    first d + 1 guesses were all right. pause: rounds between two tries, wait: those that have gone by.
+    weighed: whether it was found not to pay, and nothing has been learned of it since."""
 
     token_ms: float | None = None
     reach: list[float] = field(default_factory=lambda: [_HOPE ** (d + 1) for d in range(_MOST)])
     pause: int = _FIRST_PAUSE
     wait: int = 0
+    weighed: bool = False
 
     def best(self, costs: Sequence[float], most: int) -> tuple[int, float]:
         """How many guesses to ask for, and the speed this promises in plain speeds. costs[rows]: ms."""
@@ -32,6 +34,13 @@ class Stage:
             if gain > best_gain:
                 best, best_gain = n, gain
         return best, best_gain
+
+    def rests(self) -> bool:
+        """Let a round go by without weighing it anew, if that would come to the same."""
+        if not self.weighed or self.wait + 1 >= self.pause:
+            return False
+        self.wait += 1
+        return True
 
     def ask(self, costs: Sequence[float], most: int, rival_gain: float, margin: float) -> int:
         """How many guesses to ask for; 0 where others do better. A try now and then shows whether that
@@ -46,16 +55,19 @@ class Stage:
             return min(most, 2)
         self.wait += 1
         if self.wait < self.pause:
+            self.weighed = True
             return 0
         self.wait, self.pause = 0, min(_LONGEST_PAUSE, 2 * self.pause)
         return min(most, max(1, n))
 
     def answered(self, n_asked: int, seconds: float) -> None:
         """Asking for so many guesses took so long."""
+        self.weighed = False
         ms = 1e3 * seconds / max(1, n_asked)
         self.token_ms = ms if self.token_ms is None else 0.8 * self.token_ms + 0.2 * ms
 
     def judged(self, n_right: int, n_known: int) -> None:
         """The first `n_right` guesses were right; nothing is known of those from `n_known` on."""
+        self.weighed = False
         for d in range(min(n_known, _MOST)):
             self.reach[d] += ((d < n_right) - self.reach[d]) / _MEMORY

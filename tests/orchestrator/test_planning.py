@@ -85,6 +85,24 @@ def test_a_stage_asks_for_what_pays_and_tries_again_rarely():
     assert 2 <= len(tries) <= 8 and gaps == sorted(gaps)
 
 
+def test_a_stage_that_does_not_pay_rests_until_its_next_try_or_until_something_is_learned():
+    costs = [0.0, *[10.0 + n for n in range(40)]]
+
+    def tries(rests):
+        stage = Stage()
+        stage.answered(4, 0.004)
+        for _ in range(200):
+            stage.judged(0, 4)
+        assert not stage.rests()  # not weighed yet
+        return [(rests and stage.rests()) or stage.ask(costs, 8, 1.0, 1.02) for _ in range(300)], stage
+
+    asked, stage = tries(rests=True)
+    assert [n if n is not True else 0 for n in asked] == tries(rests=False)[0]
+    assert asked.count(True) > 250 and stage.rests()
+    stage.judged(4, 4)
+    assert not stage.rests()
+
+
 def test_a_stage_that_takes_longer_than_it_saves_is_not_asked():
     stage = Stage()
     stage.answered(1, 0.050)
