@@ -3,7 +3,7 @@
 Knows which texts are held out: a text's own key decides, so that it stays out however many texts come later.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 
 import torch
@@ -11,6 +11,8 @@ import torch
 from heads.training.answers import is_document
 from heads.training.store import FeatureStore, Text
 from heads.training.unroll import Batch
+
+_MULTIPLE = 32
 
 
 def is_held_out(key: str, share: float) -> bool:
@@ -44,7 +46,7 @@ def batched(texts: Sequence[Text], n_tokens: int, seed: int | None) -> list[list
     order = sorted(range(len(texts)), key=lambda i: texts[i].n + float(jitter[i]))
     groups: list[list[Text]] = []
     for i in order:
-        longest = max(text.n for text in [*groups[-1], texts[i]]) if groups else 0
+        longest = padded([*groups[-1], texts[i]]) if groups else 0
         if not groups or longest * (len(groups[-1]) + 1) > n_tokens:
             groups.append([])
         groups[-1].append(texts[i])
@@ -53,12 +55,18 @@ def batched(texts: Sequence[Text], n_tokens: int, seed: int | None) -> list[list
     return groups
 
 
+def padded(texts: Iterable[Text]) -> int:
+    """Tokens that each of these takes in a batch: whole multiples, so that few shapes come about, as PyTorch
+    makes code for each on CPUs."""
+    return -(-max(text.n for text in texts) // _MULTIPLE) * _MULTIPLE
+
+
 def load(store: FeatureStore, texts: Sequence[Text], *, with_prompts: bool = True) -> Batch:
     """The texts' tokens and rows, padded at their ends with what does not count.
 
     with_prompts: whether prompts teach, too: the target has a law of their tokens as of any others.
     """
-    longest = max(text.n for text in texts)
+    longest = padded(texts)
     tokens = torch.zeros(len(texts), longest, dtype=torch.int64)
     rows = torch.zeros(len(texts), longest, store.n_features + store.n_last, dtype=torch.bfloat16)
     counts, taught = (torch.zeros(len(texts), longest, dtype=torch.bool) for _ in range(2))

@@ -32,7 +32,7 @@ logger = logging.getLogger("pilotfish.train")
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """epochs: passes over the texts. batch_tokens: tokens of one step, padding included. lr: the highest; it
-    rises over `warmup` of all steps and falls as a cosine. decay: weight of unrolled step j is decay^j.
+    rises over `warmup` of all steps and falls as a cosine. decay: a row of unrolled step j weighs decay^j.
     held_out: share of the texts that measure and never teach. patience: epochs without a better acceptance
     before it ends. with_prompts: whether the target's law of the prompts' tokens is learned, too. minutes:
     end after so long, 0 = never; checkpoint_minutes: between two checkpoints."""
@@ -97,10 +97,14 @@ class Trainer:
         for module in objective.frozen:
             module.requires_grad_(False)
         self._parameters = [p for p in objective.network.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay
-        )
         self._device = self._parameters[0].device
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=settings.lr,
+            betas=(0.9, 0.95),
+            weight_decay=settings.weight_decay,
+            fused=self._device.type in ("cpu", "cuda"),
+        )
         self._groups_per_epoch = len(batched(self._train, settings.batch_tokens, 0))
         self.progress = Progress()
         self._resume()
@@ -163,7 +167,7 @@ class Trainer:
             sums += torch.stack([found.loss.detach(), found.n_learned])
         self._ranks.add_up(sums)
         weights = self.settings.decay ** torch.arange(self.settings.n_steps, device=self._device)
-        weights = weights / sums[1].clamp(min=1)
+        weights = weights / sums[1, 0].clamp(min=1)  # later steps count as often as they are reached
         loss = (weights * sums[0]).sum()
         if not bool(torch.isfinite(loss)):
             raise HeadError(

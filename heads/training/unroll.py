@@ -19,6 +19,8 @@ from heads.layer import Layer
 from heads.rope import RotaryTable
 from heads.training.soft_loss import soft_cross_entropy
 
+REACHED = 0.1  # chance from which on a draft may go through a token
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -76,10 +78,12 @@ def _attended(
     """`[B, T, n_heads * head_dim]`: causal over the first step's keys, and each row over its own later
     ones."""
     n = queries.shape[2]
+    queries = queries * scale
     future = torch.ones(n, n, dtype=torch.bool, device=queries.device).triu(1)
-    scores = [(queries @ first[0].transpose(-1, -2)).masked_fill(future, float("-inf"))]
-    scores += [(queries * keys).sum(-1, keepdim=True) for keys, _ in own]
-    weights = torch.softmax(torch.cat(scores, dim=-1).float() * scale, dim=-1).to(queries.dtype)
+    scores = (queries @ first[0].transpose(-1, -2)).masked_fill_(future, float("-inf"))
+    if own:
+        scores = torch.cat([scores, *((queries * keys).sum(-1, keepdim=True) for keys, _ in own)], dim=-1)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(queries.dtype)
     mixed = weights[..., :n] @ first[1]
     for place, (_, values) in enumerate(own, start=n):
         mixed = mixed + weights[..., place : place + 1] * values
@@ -88,9 +92,10 @@ def _attended(
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Sums by step `[n_steps]`. loss: cross-entropy against the target's law, over `n_learned` rows. right:
-    how often this guess and all before it were what the target said, of the `n_rows` that count. streaks: the
-    number of right guesses in a row from each place of each text where the first counts, -1 elsewhere."""
+    """Sums by step `[n_steps]`. loss: cross-entropy against the target's law, over `n_learned` rows: at each
+    step those that drafting reaches. right: how often this guess and all before it were what the target said,
+    of the `n_rows` that count. streaks: the number of right guesses in a row from each place of each text
+    where the first counts, -1 elsewhere."""
 
     loss: Tensor
     right: Tensor
@@ -131,21 +136,26 @@ def judged(
     batch: Batch, n_steps: int, aims: Aims, guess: Callable[[int, Tensor], tuple[Tensor, Tensor]]
 ) -> Losses:
     """guess(step, rows `[B, T - 1 - n_steps]` bool) -> what the projection reads at these rows of that step,
-    `[n, width]`, and the projection, `[Vd, width]`."""
+    `[n, width]`, and the projection, `[Vd, width]`.
+
+    A step is learned where each step before it gave what the target said the highest chance, or one of
+    `REACHED`: neither chains nor trees of drafts go on elsewhere, so what would be guessed there is not asked.
+    """
     n = batch.tokens.shape[1] - 1 - n_steps
     loss, rights, learned, counts = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
-    alive: Tensor | None = None
+    alive = reached = torch.ones_like(batch.taught[:, :n])
     streaks = -1 * (~batch.counts[:, 2 : 2 + n]).long()
     for step in range(n_steps):
         said = slice(2 + step, 2 + step + n)  # the token that is guessed
         wanted, counted = aims.places[batch.tokens[:, said]], batch.counts[:, said]
-        rows = batch.taught[:, said] & (wanted >= 0)
-        before = batch.last[:, 1 + step : 1 + step + n][rows]
-        found = soft_cross_entropy(*guess(step, rows), before.to(aims.output.dtype), aims.output)
+        rows = batch.taught[:, said] & (wanted >= 0) & reached
+        before = batch.last[:, 1 + step : 1 + step + n][rows].to(aims.output.dtype)
+        found = soft_cross_entropy(*guess(step, rows), before, aims.output, wanted[rows])
         loss.append(found.loss)
-        right = torch.zeros_like(rows)
+        right, reached = torch.zeros_like(rows), torch.zeros_like(rows)
         right[rows] = found.likeliest == wanted[rows]
-        alive = right if alive is None else alive & right
+        reached[rows] = right[rows] | (found.chance >= REACHED)
+        alive = alive & right
         rights.append((alive & counted).sum())
         streaks += alive & counted & (streaks >= 0)
         learned.append(rows.sum())

@@ -72,15 +72,15 @@ def test_a_full_disk_keeps_what_is_there(tmp_path):
 def test_a_batch_is_padded_and_only_answers_count(tmp_path):
     store = filled(tmp_path)
     batch = load(store, store.texts)
-    assert (
-        batch.tokens.shape == (3, 5) and batch.features.shape == (3, 5, 4) and batch.last.shape == (3, 5, 2)
-    )
-    assert batch.counts.tolist() == [
+    shapes = [tuple(part.shape) for part in (batch.tokens, batch.features, batch.last)]
+    assert shapes == [(3, 32), (3, 32, 4), (3, 32, 2)]  # 5 tokens at most
+    assert not batch.counts[:, 5:].any() and not batch.taught[:, 5:].any()
+    assert batch.counts[:, :5].tolist() == [
         [False, True, True, False, False],
         [False, True, True, True, True],
         [False, True, True, True, False],
     ]
-    assert batch.taught.tolist() == [
+    assert batch.taught[:, :5].tolist() == [
         [True, True, True, False, False],
         [True, True, True, True, True],
         [True, True, True, True, False],
@@ -90,10 +90,10 @@ def test_a_batch_is_padded_and_only_answers_count(tmp_path):
 
 def test_batches_hold_every_text_once_in_an_order_that_the_seed_makes(tmp_path):
     store = filled(tmp_path, lengths=[2 + i % 7 for i in range(40)])
-    groups = batched(store.texts, 20, seed=1)
+    groups = batched(store.texts, 100, seed=1)
     assert sorted(text.key for group in groups for text in group) == sorted(text.key for text in store.texts)
-    assert all(max(text.n for text in group) * len(group) <= 20 for group in groups)
-    assert groups == batched(store.texts, 20, seed=1) != batched(store.texts, 20, seed=2)
+    assert all(32 * len(group) <= 100 for group in groups)  # each is padded to 32 tokens
+    assert groups == batched(store.texts, 100, seed=1) != batched(store.texts, 100, seed=2)
 
 
 def test_who_is_held_out_stays_so_when_texts_are_added(tmp_path):

@@ -8,6 +8,7 @@ from heads.draft_state import DraftState
 from heads.network import network_of
 from heads.rope import RotaryTable
 from heads.spec import Head
+from heads.training import unroll
 from heads.training.unroll import Aims, Batch, losses, outputs, rounds
 from tests.heads.random_heads import N_VOCAB, random_eagle
 
@@ -81,7 +82,7 @@ def test_the_loss_is_least_where_the_head_says_what_the_target_says():
     law = torch.softmax(given.last[:, 1:7] @ projection.T, dim=-1)
     entropy = -(law * law.log()).sum()
     assert found.loss[0] > entropy
-    assert found.n_rows.tolist() == [12, 12] and found.n_learned.tolist() == [12, 12]
+    assert found.n_rows.tolist() == [12, 12] and found.n_learned[0] == 12
     assert 0 <= found.right[1] <= found.right[0] <= 12
 
 
@@ -95,7 +96,29 @@ def test_tokens_outside_the_draft_vocabulary_teach_nothing_and_are_never_right()
     assert found.loss.tolist() == [0, 0] and found.n_rows.tolist() == [12, 12]
 
 
-def test_padding_and_prompts_do_not_count_but_prompts_may_teach():
+@pytest.mark.parametrize("least", [0.0, 0.02, 1.1])
+def test_a_step_is_learned_where_those_before_it_may_lead(monkeypatch, least):
+    monkeypatch.setattr(unroll, "REACHED", least)
+    net = made()
+    given = batch(net)
+    n_draft = net.output.weight.shape[0]
+    aims = Aims(torch.randn(n_draft, net.spec.hidden_size), torch.arange(N_VOCAB) % n_draft)
+    found = losses(net, given, 2, table(net), aims)
+    with torch.no_grad():
+        first, second = (net.logits(out).log_softmax(-1) for out in outputs(net, given, 2, table(net)))
+    said = aims.places[given.tokens]
+    reached = (first.argmax(-1) == said[:, 2:8]) | (
+        first.gather(-1, said[:, 2:8, None])[..., 0].exp() >= least
+    )
+    assert found.n_learned.tolist() == [12, int(reached.sum())]
+    law = torch.softmax(given.last[:, 2:8] @ aims.output.T, dim=-1)
+    assert found.loss[1].item() == pytest.approx(-(law * second)[reached].sum().item(), rel=1e-4)
+    right = (first.argmax(-1) == said[:, 2:8]) & (second.argmax(-1) == said[:, 3:9])
+    assert found.right[1] == right.sum()
+
+
+def test_padding_and_prompts_do_not_count_but_prompts_may_teach(monkeypatch):
+    monkeypatch.setattr(unroll, "REACHED", 0.0)
     net = made()
     given = batch(net)
     given.counts[0] = False
