@@ -14,8 +14,8 @@ from heads.network import Network, network_of
 from heads.spec import EagleSpec, Family, Head, MedusaSpec
 from heads.target_weights import TargetWeights
 from heads.training.objective import Eagle3Objective, EagleObjective, MedusaObjective, Objective, aims_of
-from heads.training.unroll import Aims
-from heads.training.warm_start import warm_eagle, warm_head
+from heads.training.unroll import REACHED, Aims
+from heads.training.warm_start import warm_eagle, warm_head, with_vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,14 @@ def begin(
     ids: Tensor,
     n_steps: int,
     device: torch.device | str = "cpu",
+    *,
+    reached: float = REACHED,
 ) -> Beginning:
     """ids: the tokens that are learned; EAGLE-3 keeps them as its vocabulary, the others draft from all of
     the target's. n_steps: guesses in a row; Medusa's number of heads. device: of the network and what it
-    learns; the head stays in memory."""
+    learns; the head stays in memory. reached: see Aims."""
     weights = TargetWeights(path)
-    aims = _moved(aims_of(weights.output.to(torch.bfloat16), ids), device)
+    aims = _moved(aims_of(weights.output.to(torch.bfloat16), ids, reached), device)
     if family == "eagle3":
         head = warm_head(path, taps, ids)
         network = _ready(network_of(head, weights, device=device))
@@ -66,26 +68,37 @@ def begin(
     return Beginning(Head(spec, tensors, str(path)), heads, MedusaObjective(heads, aims))
 
 
-def go_on(head: Head, path: Path, n_steps: int, device: torch.device | str = "cpu") -> Beginning:
+def go_on(
+    head: Head,
+    path: Path,
+    n_steps: int,
+    device: torch.device | str = "cpu",
+    *,
+    ids: Tensor | None = None,
+    reached: float = REACHED,
+) -> Beginning:
     """With an EAGLE head that exists, published or trained before, on a target that it fits: what it learned
-    of 16-bit weights, say, it learns anew of what the quantized target makes. Its vocabulary stays."""
+    of 16-bit weights, say, it learns anew of what the quantized target makes. Its vocabulary stays, unless
+    `ids` are another."""
     spec = head.spec
     if not isinstance(spec, EagleSpec):
         raise HeadError(f"{head.source}: is a {spec.family} head; training goes on with EAGLE heads")
     head = replace(head, tensors={name: tensor.clone() for name, tensor in head.tensors.items()})
     weights = TargetWeights(path)
+    if ids is not None:
+        head = with_vocabulary(head, ids, weights)
     n_vocab = len(weights.embedding)
     network = _ready(network_of(head, weights, device=device, n_vocab=n_vocab))
     assert isinstance(network, Eagle)
-    ids = head.tensors.get("d2t", torch.arange(min(n_vocab, network.output.weight.shape[0])))
-    aims = _moved(aims_of(weights.output.to(torch.bfloat16), ids.to(torch.int64)), device)
+    learned = head.tensors.get("d2t", torch.arange(min(n_vocab, network.output.weight.shape[0])))
+    aims = _moved(aims_of(weights.output.to(torch.bfloat16), learned.to(torch.int64), reached), device)
     if spec.family == "eagle3":
         return Beginning(head, network, Eagle3Objective(network, aims, n_steps))
     return Beginning(head, network, EagleObjective(network, aims, n_steps))
 
 
 def _moved(aims: Aims, device: torch.device | str) -> Aims:
-    return Aims(aims.output.to(device), aims.places.to(device))
+    return replace(aims, output=aims.output.to(device), places=aims.places.to(device))
 
 
 def _ready(network: Network) -> Network:

@@ -105,6 +105,7 @@ def _small(recipe: Recipe, n_prompts: int) -> Recipe:
         held_out=0.3,
         batch_tokens=recipe.train.batch_tokens,
         n_steps=recipe.train.n_steps,
+        reached=0.0,  # a head that has learned for some seconds would reach, and learn, next to nothing
         bfloat16=recipe.train.bfloat16,
         with_prompts=recipe.train.with_prompts,
     )

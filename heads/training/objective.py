@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from heads.eagle import Eagle
 from heads.medusa import Medusa
 from heads.rope import RotaryTable
-from heads.training.unroll import Aims, Batch, Losses, judged, losses
+from heads.training.unroll import REACHED, Aims, Batch, Losses, judged, losses
 
 
 class Objective(Protocol):
@@ -76,9 +76,9 @@ def rope_of(network: Eagle) -> RotaryTable:
     return RotaryTable(spec.rope, spec.head_dim, network.dtype, network.device)
 
 
-def aims_of(target_output: Tensor, ids: Tensor) -> Aims:
+def aims_of(target_output: Tensor, ids: Tensor, reached: float = REACHED) -> Aims:
     """target_output `[V, h]`: the target's projection, in the dtype that laws are computed in. ids: the
-    tokens that a head may draft."""
+    tokens that a head may draft. reached: see Aims."""
     places = torch.full((len(target_output),), -1, dtype=torch.int64)
     places[ids] = torch.arange(len(ids))
-    return Aims(target_output[ids], places)
+    return Aims(target_output[ids], places, reached)

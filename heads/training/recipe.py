@@ -13,7 +13,8 @@ class Recipe:
 
     family: eagle3, eagle or medusa. n_answers: prompts to be answered at most, 0 = all. answer_tokens: the
     longest answer; temperature: of the answers, 0 = greedy. max_length: tokens of prompt and answer that are
-    learned from. draft_vocab: tokens that the head may draft. taps: layers whose inputs it reads, () = the
+    learned from. draft_vocab: tokens that the head may draft; new_vocab: a head that goes on learning drafts
+    those that are frequent in these texts instead of its own. taps: layers whose inputs it reads, () = the
     usual ones. disk_gb: for features, 0 = none are stored and the target computes them for each batch.
     n_parallel: answers at once. n_threads: the target's, None = one for each core.
     """
@@ -24,6 +25,7 @@ class Recipe:
     temperature: float = 0.0
     max_length: int = 512
     draft_vocab: int = 8192
+    new_vocab: bool = False
     taps: tuple[int, ...] = ()
     disk_gb: float = 20.0
     n_parallel: int = 16

@@ -24,7 +24,7 @@ from heads.training.device import moved
 from heads.training.objective import Objective
 from heads.training.ranks import ALONE, Ranks
 from heads.training.store import FeatureStore, Text
-from heads.training.unroll import Batch, Losses, rounds
+from heads.training.unroll import REACHED, Batch, Losses, rounds
 
 logger = logging.getLogger("pilotfish.train")
 
@@ -33,6 +33,7 @@ logger = logging.getLogger("pilotfish.train")
 class TrainSettings:
     """epochs: passes over the texts. batch_tokens: tokens of one step, padding included. lr: the highest; it
     rises over `warmup` of all steps and falls as a cosine. decay: a row of unrolled step j weighs decay^j.
+    reached: a step is learned where all before it gave the right token such a chance, 0 = everywhere.
     held_out: share of the texts that measure and never teach. patience: epochs without a better acceptance
     before it ends. with_prompts: whether the target's law of the prompts' tokens is learned, too. minutes:
     end after so long, 0 = never; checkpoint_minutes: between two checkpoints."""
@@ -45,6 +46,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     n_steps: int = 4
     decay: float = 0.8
+    reached: float = REACHED
     held_out: float = 0.03
     patience: int = 3
     seed: int = 0

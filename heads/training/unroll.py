@@ -108,10 +108,11 @@ class Losses:
 class Aims:
     """What a head shall say. output `[Vd, h]`: the target's projection, of the draft vocabulary's rows.
     places `[V]`: the row of each token of the target in it, -1 outside: nothing is learned where the target
-    said such a token."""
+    said such a token. reached: the chance from which on drafts may go through a token."""
 
     output: Tensor
     places: Tensor
+    reached: float = REACHED
 
 
 def losses(
@@ -139,7 +140,7 @@ def judged(
     `[n, width]`, and the projection, `[Vd, width]`.
 
     A step is learned where each step before it gave what the target said the highest chance, or one of
-    `REACHED`: neither chains nor trees of drafts go on elsewhere, so what would be guessed there is not asked.
+    `aims.reached`: neither chains nor trees of drafts go on elsewhere, so nobody asks what they would be.
     """
     n = batch.tokens.shape[1] - 1 - n_steps
     loss, rights, learned, counts = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
@@ -154,7 +155,7 @@ def judged(
         loss.append(found.loss)
         right, reached = torch.zeros_like(rows), torch.zeros_like(rows)
         right[rows] = found.likeliest == wanted[rows]
-        reached[rows] = right[rows] | (found.chance >= REACHED)
+        reached[rows] = right[rows] | (found.chance >= aims.reached)
         alive = alive & right
         rights.append((alive & counted).sum())
         streaks += alive & counted & (streaks >= 0)

@@ -6,12 +6,13 @@ llama.cpp's names of tensors.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from adapters.errors import UnsupportedModel
+from adapters.errors import HeadError, UnsupportedModel
 from adapters.gguf_header import Header, read_headers
 from adapters.gguf_weights import find_weights
 from heads.spec import EagleSpec, Family, Head, Rope
@@ -55,6 +56,22 @@ def warm_head(path: Path, taps: tuple[int, ...], d2t: Tensor) -> Head:
     }
     spec = begun.spec("eagle3", n_vocab=len(d2t), n_taps=len(taps), taps=taps)
     return Head(spec, tensors, str(path), ("begun as the target's last layer",))
+
+
+def with_vocabulary(head: Head, d2t: Tensor, weights: TargetWeights) -> Head:
+    """An EAGLE-3 head that may draft the target's ids `d2t`: what it has learned of each stays, and those
+    that are new to it begin as in a new head."""
+    spec, had = head.spec, head.tensors.get("d2t")
+    if not isinstance(spec, EagleSpec) or had is None:
+        raise HeadError(f"{head.source}: drafts all of the target's tokens; it takes no other vocabulary")
+    learned = head.tensors["output.weight"]
+    output = weights.output[d2t].to(learned.dtype)
+    places = torch.full((len(weights.output),), -1, dtype=torch.int64)
+    places[had] = torch.arange(len(had))
+    known = places[d2t]
+    output[known >= 0] = learned[known[known >= 0]]
+    tensors = {**head.tensors, "output.weight": output, "d2t": d2t}
+    return Head(replace(spec, n_vocab=len(d2t)), tensors, head.source, head.notes)
 
 
 def warm_eagle(path: Path) -> Head:

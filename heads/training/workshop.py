@@ -241,11 +241,12 @@ class Workshop:
 
     def begin(self, store: FeatureStore) -> Beginning:
         """The head as it is before training."""
-        recipe, n_steps = self.recipe, self.recipe.train.n_steps
+        recipe, n_steps, reached = self.recipe, self.recipe.train.n_steps, self.recipe.train.reached
         if self._head is not None:
-            return go_on(self._head, self.target, n_steps, self.device)
+            ids = self._vocabulary(store) if recipe.new_vocab else None
+            return go_on(self._head, self.target, n_steps, self.device, ids=ids, reached=reached)
         ids = self._vocabulary(store)
-        return begin(recipe.family, self.target, self.taps, ids, n_steps, self.device)
+        return begin(recipe.family, self.target, self.taps, ids, n_steps, self.device, reached=reached)
 
     def _vocabulary(self, store: FeatureStore) -> torch.Tensor:
         """The most frequent tokens of the texts that teach; what is held out has no say. Prompts count as

@@ -50,6 +50,11 @@ if TYPE_CHECKING:
 )
 @click.option("--draft-vocab", default=8192, show_default=True, help="Tokens that the head may draft.")
 @click.option(
+    "--new-vocab",
+    is_flag=True,
+    help="With --begin: draft the tokens that are frequent in these texts instead of those that it knows.",
+)
+@click.option(
     "--disk",
     "disk_gb",
     default=20.0,
@@ -123,6 +128,8 @@ def train(
     from orchestrator.cli.train_run import Order, Source, carry_out
 
     recipe = _recipe({"family": family, **options})
+    if recipe.new_vocab and begin is None:
+        raise click.UsageError("--new-vocab is for a head that goes on (--begin); a new one has no other")
     writes_own = data is None and (recipe.n_answers > 0 or not texts)
     if writes_own and (dry_run or not recipe.n_answers):
         raise click.UsageError(

@@ -82,6 +82,18 @@ def test_a_head_that_exists_goes_on_learning(command, tmp_path, tiny):
     assert provenance["begun_with"] == str(tmp_path / "first" / "head")
 
 
+def test_a_head_goes_on_with_other_tokens(command, tmp_path):
+    run(*command, "--out", tmp_path / "first", "--epochs", "1", "--draft-vocab", "30")
+    begin = ("--begin", tmp_path / "first" / "head", "--new-vocab")
+    run(*command, "--out", tmp_path / "second", *begin, "--draft-vocab", "40")
+    first, second = (
+        load_head(tmp_path / name / "head").tensors["d2t"].tolist() for name in ("first", "second")
+    )
+    assert len(first) == 30 and len(second) == 40 and set(first) < set(second)
+    refused = run(*command, "--out", tmp_path / "x", "--new-vocab", code=2)
+    assert "--new-vocab is for a head that goes on" in refused.stderr
+
+
 def test_a_head_of_another_family_does_not_go_on(command, tmp_path):
     run(*command, "--out", tmp_path / "first", "--epochs", "1")
     other = ["train", "eagle", *command[2:]]

@@ -83,6 +83,24 @@ def test_a_head_that_exists_goes_on_where_it_was(family, tiny):
     assert all(not tensor.requires_grad for tensor in head.tensors.values())
 
 
+def test_a_head_that_goes_on_keeps_what_it_knows_of_a_token_in_another_vocabulary(tiny):
+    path = tiny("llama")
+    head = begin("eagle3", path, TAPS, torch.arange(5, 200), N_STEPS).head
+    head.tensors["output.weight"].mul_(2.0)
+    ids = torch.tensor([1, 7, 90, 199, 210])
+    now = go_on(head, path, N_STEPS, ids=ids).trained()
+    target = begin("eagle3", path, TAPS, ids, N_STEPS).head.tensors["output.weight"]
+    double = torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0])
+    assert torch.allclose(now.tensors["output.weight"], target * double[:, None])
+    assert now.tensors["d2t"].equal(ids) and now.spec.n_vocab == 5
+
+
+def test_a_head_of_all_tokens_takes_no_other_vocabulary(tiny):
+    head = begin("eagle", tiny("llama"), (), torch.arange(5, 200), N_STEPS).head
+    with pytest.raises(HeadError, match="takes no other vocabulary"):
+        go_on(head, tiny("llama"), N_STEPS, ids=torch.arange(9))
+
+
 def test_medusa_heads_do_not_go_on(tiny):
     head = begin("medusa", tiny("llama"), (), torch.arange(5, 200), N_STEPS).head
     with pytest.raises(HeadError, match="goes on with EAGLE heads"):

@@ -8,7 +8,6 @@ from heads.draft_state import DraftState
 from heads.network import network_of
 from heads.rope import RotaryTable
 from heads.spec import Head
-from heads.training import unroll
 from heads.training.unroll import Aims, Batch, losses, outputs, rounds
 from tests.heads.random_heads import N_VOCAB, random_eagle
 
@@ -97,12 +96,11 @@ def test_tokens_outside_the_draft_vocabulary_teach_nothing_and_are_never_right()
 
 
 @pytest.mark.parametrize("least", [0.0, 0.02, 1.1])
-def test_a_step_is_learned_where_those_before_it_may_lead(monkeypatch, least):
-    monkeypatch.setattr(unroll, "REACHED", least)
+def test_a_step_is_learned_where_those_before_it_may_lead(least):
     net = made()
     given = batch(net)
     n_draft = net.output.weight.shape[0]
-    aims = Aims(torch.randn(n_draft, net.spec.hidden_size), torch.arange(N_VOCAB) % n_draft)
+    aims = Aims(torch.randn(n_draft, net.spec.hidden_size), torch.arange(N_VOCAB) % n_draft, least)
     found = losses(net, given, 2, table(net), aims)
     with torch.no_grad():
         first, second = (net.logits(out).log_softmax(-1) for out in outputs(net, given, 2, table(net)))
@@ -117,17 +115,16 @@ def test_a_step_is_learned_where_those_before_it_may_lead(monkeypatch, least):
     assert found.right[1] == right.sum()
 
 
-def test_padding_and_prompts_do_not_count_but_prompts_may_teach(monkeypatch):
-    monkeypatch.setattr(unroll, "REACHED", 0.0)
+def test_padding_and_prompts_do_not_count_but_prompts_may_teach():
     net = made()
     given = batch(net)
     given.counts[0] = False
     places = torch.zeros(N_VOCAB, dtype=torch.int64)
     projection = torch.randn(net.output.weight.shape[0], net.spec.hidden_size)
-    found = losses(net, given, 2, table(net), Aims(projection, places))
+    found = losses(net, given, 2, table(net), Aims(projection, places, 0.0))
     assert found.n_rows.tolist() == [6, 6] and found.n_learned.tolist() == [12, 12]
     given.taught[0] = False
-    answers = losses(net, given, 2, table(net), Aims(projection, places))
+    answers = losses(net, given, 2, table(net), Aims(projection, places, 0.0))
     assert answers.n_learned.tolist() == [6, 6] and answers.loss[0] < found.loss[0]
 
 
