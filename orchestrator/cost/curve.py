@@ -77,8 +77,7 @@ class CostCurve:
     def most_useful(self, most: int, n_past: int) -> int:
         """The rows, at most `most`, that cost least each. More are never best: what a further row brings is
         at most what the rows before it bring on average."""
-        if n_past // _CELL != self._cell or len(self._table) <= most:
-            self.table(most, n_past)
+        self.table(most, n_past)
         return self._most_useful if self._most_useful < most else most
 
     @property

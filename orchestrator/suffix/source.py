@@ -66,11 +66,6 @@ class Source(NamedTuple):
     match: Match
     own: bool
 
-    @property
-    def first(self) -> int:
-        """The token that followed."""
-        return self.automaton.tokens[self.match.end]
-
     def guesses(self, n: int, *, wraps: bool = True) -> Guesses:
         """At most `n` tokens that followed, up to the end of their text; one at least. wraps: the request's
         own text goes on with the guesses themselves, as what repeats itself keeps repeating."""
