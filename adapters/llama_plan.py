@@ -23,12 +23,15 @@ _CACHE = re.compile(r": size = +([\d.]+) MiB \( *\d+ cells, +\d+ layers")  # of 
 @dataclass(frozen=True, slots=True)
 class ContextMemory:
     """Bytes, to 0.01 MiB. n_ctx: tokens that fit. cache: keys, values and recurrent states. compute: by kind
-    of buffer. inputs: what a decode is given, about, which is in the main memory wherever the rest is. rows:
-    logits of the most rows that one decode may have, which grow into it."""
+    of buffer; layers: the same where the output is computed elsewhere, and output: there. inputs: what a
+    decode is given, about, which is in the main memory wherever the rest is. rows: logits of the most rows
+    that one decode may have, which grow into it."""
 
     n_ctx: int
     cache: int
     compute: dict[str, int]
+    layers: dict[str, int]
+    output: int
     inputs: int
     rows: int
 
@@ -47,6 +50,19 @@ class PlannedModel:
 
     def context(self, settings: ContextSettings) -> ContextMemory:
         """What an open context would take; raises what opening it would raise."""
+        n_ctx, n_rows, lines = self._laid_out(settings)
+        compute, cache = _compute(lines), _sum(_CACHE, lines)
+        if not compute or not cache:
+            raise AdapterError("this llama.cpp does not say what it needs; use llama-cpp-python 0.3.36")
+        # as few outputs as there may be: what is left is the layers' own
+        layers = _compute(self._laid_out(replace(settings, max_rows=settings.n_seq_max))[2])
+        n_embd, n_vocab = self.model.n_embd, self.model.n_vocab
+        inputs = 4 * min(n_ctx, settings.n_ubatch) * (n_embd + n_ctx)  # embeddings and the mask
+        output = 4 * n_rows * (n_embd + n_vocab)
+        return ContextMemory(n_ctx, cache, compute, layers, output, inputs, 4 * n_rows * n_vocab)
+
+    def _laid_out(self, settings: ContextSettings) -> tuple[int, int, list[str]]:
+        """Tokens and rows of a context, and what llama.cpp says while it lays it out."""
         lines: list[str] = []
         thread = threading.get_ident()  # another thread may be loading something else
 
@@ -58,11 +74,7 @@ class PlannedModel:
             context = LlamaContext(self.model, settings)
         n_ctx, n_rows = context.capabilities.n_ctx, context.capabilities.max_rows
         context.close()
-        compute, cache = _compute(lines), _sum(_CACHE, lines)
-        if not compute or not cache:
-            raise AdapterError("this llama.cpp does not say what it needs; use llama-cpp-python 0.3.36")
-        inputs = 4 * min(n_ctx, settings.n_ubatch) * (self.model.n_embd + n_ctx)  # embeddings and the mask
-        return ContextMemory(n_ctx, cache, compute, inputs, 4 * n_rows * self.model.n_vocab)
+        return n_ctx, n_rows, lines
 
     def close(self) -> None:
         self.model.close()

@@ -81,28 +81,39 @@ class ModelMemory:
     offload_kqv: bool = True
 
     def placed(self, n_gpu_layers: int) -> tuple[Placed, ...]:
-        """Where everything is with so many layers on the GPU; a compute buffer that was reckoned without one
-        stands for the GPU's, too."""
+        """Where everything is with so many layers on the GPU, the first of which is the output; a compute
+        buffer that was reckoned without a GPU stands for the GPU's, too."""
         weights, n_layer = self.weights, len(self.weights.layers)
         n = min(n_gpu_layers, weights.most_gpu_layers)
         first = n_layer - max(0, n - 1)  # of the layers on the GPU
         on_gpu = sum(weights.layers[first:]) + (weights.output + weights.tied if n else 0)
         in_ram = weights.total - sum(weights.layers[first:]) - (weights.output if n else 0)
         cache = round(self.context.cache * sum(weights.kv_shares[first:])) if self.offload_kqv else 0
-        device, host = self._compute()
-        whole = n == weights.most_gpu_layers
+        device, host = self._compute(n)
         return (
             Placed(f"{self.title} weights", on_gpu, in_ram),
             Placed(f"{self.title} cache", cache, self.context.cache - cache),
-            Placed(f"{self.title} compute", device if n else 0, self.context.inputs if whole else host),
+            Placed(f"{self.title} compute", device, host),
             Placed(f"{self.title} logits", 0, self.context.rows),
         )
 
-    def _compute(self) -> tuple[int, int]:
+    def _compute(self, n_gpu_layers: int) -> tuple[int, int]:
         """Bytes on the GPU, and in the main memory."""
-        host = sum(n for name, n in self.context.compute.items() if name.startswith("CPU"))
-        others = sum(self.context.compute.values()) - host
-        return others or host, host or others
+        context = self.context
+        device, host = _apart(context.compute)
+        if n_gpu_layers == 0:
+            return 0, host
+        if n_gpu_layers == self.weights.most_gpu_layers:
+            return device, context.inputs
+        return context.output if n_gpu_layers == 1 else device, _apart(context.layers)[1]
+
+
+def _apart(compute: dict[str, int]) -> tuple[int, int]:
+    """Bytes on a GPU, and in the main memory; where llama.cpp reckoned with one of them only, it stands for
+    both."""
+    host = sum(n for name, n in compute.items() if name.startswith("CPU"))
+    others = sum(compute.values()) - host
+    return others or host, host or others
 
 
 class Reckoner:

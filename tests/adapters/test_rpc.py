@@ -177,22 +177,32 @@ def test_what_lands_on_a_device_is_what_was_planned(tiny, server, arch, n_gpu_la
 
     path, context = tiny(arch, n_layer=6), ContextSettings(n_ctx=1024, n_threads=1)
     real = {"model": 0.0, "KV": 0.0, "compute": 0.0}
+    in_ram = 0.0
 
     def collect(line):
+        nonlocal in_ram
         match = SIZE.search(line)
         if match and match[1].startswith("RPC"):
             real[match[2]] += 2**20 * float(match[3])
+        elif match and match[2] == "compute":
+            in_ram += 2**20 * float(match[3])
 
     with log_listener(collect):
         model = LlamaModel(path, ModelSettings(n_gpu_layers=n_gpu_layers, rpc_servers=(server,)))
         LlamaContext(model, context).close()
         model.close()
     with Reckoner("target", path, ModelSettings()) as reckoner:
-        planned = {part.what: part.vram for part in reckoner.memory(context).placed(n_gpu_layers)}
+        placed = reckoner.memory(context).placed(n_gpu_layers)
+    planned = {part.what: part.vram for part in placed}
     hundredth = 2**20 / 100  # of a MiB, as llama.cpp prints it
     assert planned["target weights"] == pytest.approx(real["model"], abs=2 * hundredth)
     assert planned["target cache"] == pytest.approx(real["KV"], abs=2 * hundredth)
     assert planned["target compute"] > 0.95 * real["compute"]
+    if n_gpu_layers == 1:
+        assert planned["target compute"] == pytest.approx(real["compute"], abs=2 * hundredth)
+    if n_gpu_layers < 7:  # not all of them
+        (left,) = (part.ram for part in placed if part.what == "target compute")
+        assert left == pytest.approx(in_ram, rel=0.05)
 
 
 def test_on_a_real_server_the_text_is_the_same(tiny, server):
