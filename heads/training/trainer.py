@@ -32,11 +32,12 @@ logger = logging.getLogger("pilotfish.train")
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """epochs: passes over the texts. batch_tokens: tokens of one step, padding included. lr: the highest; it
-    rises over `warmup` of all steps and falls as a cosine. decay: a row of unrolled step j weighs decay^j.
-    reached: a step is learned where all before it gave the right token such a chance, 0 = everywhere.
-    held_out: share of the texts that measure and never teach. patience: epochs without a better acceptance
-    before it ends. with_prompts: whether the target's law of the prompts' tokens is learned, too. minutes:
-    end after so long, 0 = never; checkpoint_minutes: between two checkpoints."""
+    rises over `warmup` of all steps and falls as a cosine. reached: a step is learned where all before it
+    gave the right token such a chance, 0 = everywhere. decay: a row of unrolled step j weighs decay^j; 1 = as
+    much as a draft gains by it, as later steps have fewer rows already. held_out: share of the texts that
+    measure and never teach. patience: epochs without a better acceptance before it ends. with_prompts:
+    whether the target's law of the prompts' tokens is learned, too. minutes: end after so long, 0 = never;
+    checkpoint_minutes: between two checkpoints."""
 
     epochs: int = 10
     batch_tokens: int = 4096
@@ -45,7 +46,7 @@ class TrainSettings:
     clip: float = 0.5
     weight_decay: float = 0.0
     n_steps: int = 4
-    decay: float = 0.8
+    decay: float = 1.0
     reached: float = REACHED
     held_out: float = 0.03
     patience: int = 3
