@@ -14,7 +14,7 @@ from heads.network import Network, network_of
 from heads.spec import EagleSpec, Family, Head, MedusaSpec
 from heads.target_weights import TargetWeights
 from heads.training.objective import Eagle3Objective, EagleObjective, MedusaObjective, Objective, aims_of
-from heads.training.unroll import REACHED, Aims
+from heads.training.unroll import Aims
 from heads.training.warm_start import warm_eagle, warm_head, with_vocabulary
 
 
@@ -40,14 +40,12 @@ def begin(
     ids: Tensor,
     n_steps: int,
     device: torch.device | str = "cpu",
-    *,
-    reached: float = REACHED,
 ) -> Beginning:
     """ids: the tokens that are learned; EAGLE-3 keeps them as its vocabulary, the others draft from all of
     the target's. n_steps: guesses in a row; Medusa's number of heads. device: of the network and what it
-    learns; the head stays in memory. reached: see Aims."""
+    learns; the head stays in memory."""
     weights = TargetWeights(path)
-    aims = _moved(aims_of(weights.output.to(torch.bfloat16), ids, reached), device)
+    aims = _moved(aims_of(weights.output.to(torch.bfloat16), ids), device)
     if family == "eagle3":
         head = warm_head(path, taps, ids)
         network = _ready(network_of(head, weights, device=device))
@@ -75,7 +73,6 @@ def go_on(
     device: torch.device | str = "cpu",
     *,
     ids: Tensor | None = None,
-    reached: float = REACHED,
 ) -> Beginning:
     """With an EAGLE head that exists, published or trained before, on a target that it fits: what it learned
     of 16-bit weights, say, it learns anew of what the quantized target makes. Its vocabulary stays, unless
@@ -91,7 +88,7 @@ def go_on(
     network = _ready(network_of(head, weights, device=device, n_vocab=n_vocab))
     assert isinstance(network, Eagle)
     learned = head.tensors.get("d2t", torch.arange(min(n_vocab, network.output.weight.shape[0])))
-    aims = _moved(aims_of(weights.output.to(torch.bfloat16), learned.to(torch.int64), reached), device)
+    aims = _moved(aims_of(weights.output.to(torch.bfloat16), learned.to(torch.int64)), device)
     if spec.family == "eagle3":
         return Beginning(head, network, Eagle3Objective(network, aims, n_steps))
     return Beginning(head, network, EagleObjective(network, aims, n_steps))

@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from heads.eagle import Eagle
 from heads.medusa import Medusa
 from heads.rope import RotaryTable
-from heads.training.unroll import REACHED, Aims, Batch, Losses, judged, losses
+from heads.training.unroll import Aims, Batch, Losses, judged, losses
+from heads.training.warm_start import places_of
 
 
 class Objective(Protocol):
-    """A network, what is asked of it, and the parts of it that are the target's and stay as they are."""
+    """A network, what is asked of it, and the parts of it that are the target's and stay as they are.
+
+    reached: the chance from which on a draft may go through a token, see `judged`.
+    """
 
     @property
     def network(self) -> nn.Module: ...
@@ -22,7 +25,7 @@ class Objective(Protocol):
     @property
     def frozen(self) -> Sequence[nn.Module]: ...
 
-    def losses(self, batch: Batch) -> Losses: ...
+    def losses(self, batch: Batch, reached: float) -> Losses: ...
 
 
 class Eagle3Objective:
@@ -33,8 +36,8 @@ class Eagle3Objective:
         self.frozen: Sequence[nn.Module] = ()
         self._rope = rope_of(network)
 
-    def losses(self, batch: Batch) -> Losses:
-        return losses(self.network, batch, self._n_steps, self._rope, self._aims)
+    def losses(self, batch: Batch, reached: float) -> Losses:
+        return losses(self.network, batch, self._n_steps, self._rope, self._aims, reached)
 
 
 class EagleObjective:
@@ -48,9 +51,9 @@ class EagleObjective:
         self.frozen: Sequence[nn.Module] = (network.output,)
         self._rope = rope_of(network)
 
-    def losses(self, batch: Batch) -> Losses:
+    def losses(self, batch: Batch, reached: float) -> Losses:
         rows = replace(batch, features=batch.last)
-        return losses(self.network, rows, self._n_steps, self._rope, self._aims, likeness=1.0)
+        return losses(self.network, rows, self._n_steps, self._rope, self._aims, reached, likeness=1.0)
 
 
 class MedusaObjective:
@@ -60,7 +63,7 @@ class MedusaObjective:
         self.network, self._aims = network, aims
         self.frozen: Sequence[nn.Module] = tuple(network.outputs)
 
-    def losses(self, batch: Batch) -> Losses:
+    def losses(self, batch: Batch, reached: float) -> Losses:
         n_heads = self.network.spec.n_heads
         hidden = batch.last[:, : batch.tokens.shape[1] - 1 - n_heads]
 
@@ -68,7 +71,7 @@ class MedusaObjective:
             last = self.network.last(head, hidden[rows].to(self.network.dtype))
             return last, self.network.projection(head)
 
-        return judged(batch, n_heads, self._aims, guess)
+        return judged(batch, n_heads, self._aims, reached, guess)
 
 
 def rope_of(network: Eagle) -> RotaryTable:
@@ -76,9 +79,7 @@ def rope_of(network: Eagle) -> RotaryTable:
     return RotaryTable(spec.rope, spec.head_dim, network.dtype, network.device)
 
 
-def aims_of(target_output: Tensor, ids: Tensor, reached: float = REACHED) -> Aims:
+def aims_of(target_output: Tensor, ids: Tensor) -> Aims:
     """target_output `[V, h]`: the target's projection, in the dtype that laws are computed in. ids: the
-    tokens that a head may draft. reached: see Aims."""
-    places = torch.full((len(target_output),), -1, dtype=torch.int64)
-    places[ids] = torch.arange(len(ids))
-    return Aims(target_output[ids], places, reached)
+    tokens that a head may draft."""
+    return Aims(target_output[ids], places_of(ids, len(target_output)))

@@ -24,7 +24,7 @@ from heads.training.device import moved
 from heads.training.objective import Objective
 from heads.training.ranks import ALONE, Ranks
 from heads.training.store import FeatureStore, Text
-from heads.training.unroll import REACHED, Batch, Losses, rounds
+from heads.training.unroll import Batch, Losses, rounds
 
 logger = logging.getLogger("pilotfish.train")
 
@@ -47,7 +47,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     n_steps: int = 4
     decay: float = 1.0
-    reached: float = REACHED
+    reached: float = 0.1
     held_out: float = 0.03
     patience: int = 3
     seed: int = 0
@@ -189,7 +189,7 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> Losses:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.settings.bfloat16):
-            return self.objective.losses(batch)
+            return self.objective.losses(batch, self.settings.reached)
 
     def _add_up_gradients(self) -> None:
         if self._ranks.size == 1:

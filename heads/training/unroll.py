@@ -19,8 +19,6 @@ from heads.layer import Layer
 from heads.rope import RotaryTable
 from heads.training.soft_loss import soft_cross_entropy
 
-REACHED = 0.1  # chance from which on a draft may go through a token
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -108,21 +106,29 @@ class Losses:
 class Aims:
     """What a head shall say. output `[Vd, h]`: the target's projection, of the draft vocabulary's rows.
     places `[V]`: the row of each token of the target in it, -1 outside: nothing is learned where the target
-    said such a token. reached: the chance from which on drafts may go through a token."""
+    said such a token."""
 
     output: Tensor
     places: Tensor
-    reached: float = REACHED
 
 
 def losses(
-    network: Eagle, batch: Batch, n_steps: int, rope: RotaryTable, aims: Aims, likeness: float = 0.0
+    network: Eagle,
+    batch: Batch,
+    n_steps: int,
+    rope: RotaryTable,
+    aims: Aims,
+    reached: float,
+    likeness: float = 0.0,
 ) -> Losses:
     """How far an EAGLE head's guesses are from the target's own law on the draft vocabulary; and, `likeness`
-    times, its rows from the target's next post-norm rows (EAGLE-1: then laws count a tenth)."""
+    times, its rows from the target's next post-norm rows (EAGLE-1: then laws count a tenth). reached: see
+    `judged`."""
     steps = list(outputs(network, batch, n_steps, rope))
     projection = network.output.weight
-    found = judged(batch, n_steps, aims, lambda step, rows: (network.last(steps[step][rows]), projection))
+    found = judged(
+        batch, n_steps, aims, reached, lambda step, rows: (network.last(steps[step][rows]), projection)
+    )
     if not likeness:
         return found
     n, far = steps[0].shape[1], list[Tensor]()
@@ -134,28 +140,32 @@ def losses(
 
 
 def judged(
-    batch: Batch, n_steps: int, aims: Aims, guess: Callable[[int, Tensor], tuple[Tensor, Tensor]]
+    batch: Batch,
+    n_steps: int,
+    aims: Aims,
+    reached: float,
+    guess: Callable[[int, Tensor], tuple[Tensor, Tensor]],
 ) -> Losses:
     """guess(step, rows `[B, T - 1 - n_steps]` bool) -> what the projection reads at these rows of that step,
     `[n, width]`, and the projection, `[Vd, width]`.
 
     A step is learned where each step before it gave what the target said the highest chance, or one of
-    `aims.reached`: neither chains nor trees of drafts go on elsewhere, so nobody asks what they would be.
+    `reached`: neither chains nor trees of drafts go on elsewhere, so nobody asks what they would be.
     """
     n = batch.tokens.shape[1] - 1 - n_steps
     loss, rights, learned, counts = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
-    alive = reached = torch.ones_like(batch.taught[:, :n])
+    alive = asked = torch.ones_like(batch.taught[:, :n])
     streaks = -1 * (~batch.counts[:, 2 : 2 + n]).long()
     for step in range(n_steps):
         said = slice(2 + step, 2 + step + n)  # the token that is guessed
         wanted, counted = aims.places[batch.tokens[:, said]], batch.counts[:, said]
-        rows = batch.taught[:, said] & (wanted >= 0) & reached
+        rows = batch.taught[:, said] & (wanted >= 0) & asked
         before = batch.last[:, 1 + step : 1 + step + n][rows].to(aims.output.dtype)
         found = soft_cross_entropy(*guess(step, rows), before, aims.output, wanted[rows])
         loss.append(found.loss)
-        right, reached = torch.zeros_like(rows), torch.zeros_like(rows)
+        right, asked = torch.zeros_like(rows), torch.zeros_like(rows)
         right[rows] = found.likeliest == wanted[rows]
-        reached[rows] = right[rows] | (found.chance >= aims.reached)
+        asked[rows] = right[rows] | (found.chance >= reached)
         alive = alive & right
         rights.append((alive & counted).sum())
         streaks += alive & counted & (streaks >= 0)

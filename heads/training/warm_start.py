@@ -37,6 +37,13 @@ def draft_vocabulary(texts: Iterable[Sequence[int]], n: int) -> Tensor:
     return torch.tensor(sorted(token for token, _ in counts.most_common(n)), dtype=torch.int64)
 
 
+def places_of(ids: Tensor, n_vocab: int) -> Tensor:
+    """Of each of the target's `n_vocab` tokens the place in the draft vocabulary `ids`, -1 outside: `[V]`."""
+    places = torch.full((n_vocab,), -1, dtype=torch.int64)
+    places[ids] = torch.arange(len(ids))
+    return places
+
+
 def warm_head(path: Path, taps: tuple[int, ...], d2t: Tensor) -> Head:
     """An EAGLE-3 head before training, float32. d2t: the target's ids that it may draft."""
     begun = _Begun(path)
@@ -60,18 +67,27 @@ def warm_head(path: Path, taps: tuple[int, ...], d2t: Tensor) -> Head:
 
 def with_vocabulary(head: Head, d2t: Tensor, weights: TargetWeights) -> Head:
     """An EAGLE-3 head that may draft the target's ids `d2t`: what it has learned of each stays, and those
-    that are new to it begin as in a new head."""
+    that are new to it become of the target's rows what these have become."""
     spec, had = head.spec, head.tensors.get("d2t")
     if not isinstance(spec, EagleSpec) or had is None:
         raise HeadError(f"{head.source}: drafts all of the target's tokens; it takes no other vocabulary")
     learned = head.tensors["output.weight"]
-    output = weights.output[d2t].to(learned.dtype)
-    places = torch.full((len(weights.output),), -1, dtype=torch.int64)
-    places[had] = torch.arange(len(had))
-    known = places[d2t]
-    output[known >= 0] = learned[known[known >= 0]]
+    known = places_of(had, len(weights.output))[d2t]
+    output = _moved(weights.output[had].float(), learned.float(), weights.output[d2t].float())
+    output = torch.where(known[:, None] >= 0, learned.float()[known], output).to(learned.dtype)
     tensors = {**head.tensors, "output.weight": output, "d2t": d2t}
     return Head(replace(spec, n_vocab=len(d2t)), tensors, head.source, head.notes)
+
+
+def _moved(before: Tensor, after: Tensor, rows: Tensor) -> Tensor:
+    """`rows` `[n, h]` moved as rows `before` `[m, h]` have moved to `after`: by the affine map that explains
+    it best (ridge regression). The target's own rows would not do: among those that training has
+    pushed down they would win every choice."""
+    inputs = torch.cat([before, torch.ones(len(before), 1)], dim=1)
+    gram = inputs.T @ inputs
+    gram += 1e-3 * gram.diagonal().mean() * torch.eye(len(gram))
+    change: Tensor = torch.linalg.solve(gram, inputs.T @ (after - before))
+    return rows + torch.cat([rows, torch.ones(len(rows), 1)], dim=1) @ change
 
 
 def warm_eagle(path: Path) -> Head:

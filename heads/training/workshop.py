@@ -241,12 +241,12 @@ class Workshop:
 
     def begin(self, store: FeatureStore) -> Beginning:
         """The head as it is before training."""
-        recipe, n_steps, reached = self.recipe, self.recipe.train.n_steps, self.recipe.train.reached
+        recipe, n_steps = self.recipe, self.recipe.train.n_steps
         if self._head is not None:
             ids = self._vocabulary(store) if recipe.new_vocab else None
-            return go_on(self._head, self.target, n_steps, self.device, ids=ids, reached=reached)
+            return go_on(self._head, self.target, n_steps, self.device, ids=ids)
         ids = self._vocabulary(store)
-        return begin(recipe.family, self.target, self.taps, ids, n_steps, self.device, reached=reached)
+        return begin(recipe.family, self.target, self.taps, ids, n_steps, self.device)
 
     def _vocabulary(self, store: FeatureStore) -> torch.Tensor:
         """The most frequent tokens of the texts that teach; what is held out has no say. Prompts count as

@@ -77,7 +77,7 @@ def test_the_loss_is_least_where_the_head_says_what_the_target_says():
     n_draft = net.output.weight.shape[0]
     places = torch.arange(N_VOCAB) % n_draft
     projection = torch.randn(n_draft, net.spec.hidden_size)
-    found = losses(net, given, 2, table(net), Aims(projection, places))
+    found = losses(net, given, 2, table(net), Aims(projection, places), 0.1)
     law = torch.softmax(given.last[:, 1:7] @ projection.T, dim=-1)
     entropy = -(law * law.log()).sum()
     assert found.loss[0] > entropy
@@ -90,7 +90,7 @@ def test_tokens_outside_the_draft_vocabulary_teach_nothing_and_are_never_right()
     given = batch(net)
     places = torch.full((N_VOCAB,), -1)
     projection = torch.randn(net.output.weight.shape[0], net.spec.hidden_size)
-    found = losses(net, given, 2, table(net), Aims(projection, places))
+    found = losses(net, given, 2, table(net), Aims(projection, places), 0.1)
     assert found.n_learned.tolist() == [0, 0] and found.right.tolist() == [0, 0]
     assert found.loss.tolist() == [0, 0] and found.n_rows.tolist() == [12, 12]
 
@@ -100,8 +100,8 @@ def test_a_step_is_learned_where_those_before_it_may_lead(least):
     net = made()
     given = batch(net)
     n_draft = net.output.weight.shape[0]
-    aims = Aims(torch.randn(n_draft, net.spec.hidden_size), torch.arange(N_VOCAB) % n_draft, least)
-    found = losses(net, given, 2, table(net), aims)
+    aims = Aims(torch.randn(n_draft, net.spec.hidden_size), torch.arange(N_VOCAB) % n_draft)
+    found = losses(net, given, 2, table(net), aims, least)
     with torch.no_grad():
         first, second = (net.logits(out).log_softmax(-1) for out in outputs(net, given, 2, table(net)))
     said = aims.places[given.tokens]
@@ -121,10 +121,10 @@ def test_padding_and_prompts_do_not_count_but_prompts_may_teach():
     given.counts[0] = False
     places = torch.zeros(N_VOCAB, dtype=torch.int64)
     projection = torch.randn(net.output.weight.shape[0], net.spec.hidden_size)
-    found = losses(net, given, 2, table(net), Aims(projection, places, 0.0))
+    found = losses(net, given, 2, table(net), Aims(projection, places), 0.0)
     assert found.n_rows.tolist() == [6, 6] and found.n_learned.tolist() == [12, 12]
     given.taught[0] = False
-    answers = losses(net, given, 2, table(net), Aims(projection, places, 0.0))
+    answers = losses(net, given, 2, table(net), Aims(projection, places), 0.0)
     assert answers.n_learned.tolist() == [6, 6] and answers.loss[0] < found.loss[0]
 
 
@@ -143,7 +143,7 @@ def test_streaks_count_what_is_right_in_a_row():
         said = [net.logits(out).argmax(-1) for out in outputs(net, given, 2, table(net))]
     places = torch.arange(N_VOCAB) % net.output.weight.shape[0]
     given.counts[1, :5] = False
-    found = losses(net, given, 2, table(net), Aims(net.output.weight.detach(), places))
+    found = losses(net, given, 2, table(net), Aims(net.output.weight.detach(), places), 0.1)
     wanted = [places[given.tokens[:, 2 + step : 8 + step]] for step in range(2)]
     first, second = (guess == want for guess, want in zip(said, wanted, strict=True))
     expected = first.long() + (first & second)
