@@ -17,21 +17,27 @@ from adapters.settings import ContextSettings, ModelSettings
 
 _MIB = 2**20
 _COMPUTE = re.compile(r": +(\S+) compute buffer size = +([\d.]+) MiB")
-_CACHE = re.compile(r": size = +([\d.]+) MiB \( *\d+ cells, +\d+ layers")  # of recurrent states, too
+_CACHE = re.compile(  # of recurrent states, too
+    r": size = +([\d.]+) MiB \( *(\d+) cells, +(\d+) layers(?:.*V \(b?f(\d+)\): +([\d.]+) MiB)?"
+)
+_FLASH = re.compile(r"Flash Attention enabled|flash_attn += enabled")
 
 
 @dataclass(frozen=True, slots=True)
 class ContextMemory:
     """Bytes, to 0.01 MiB. n_ctx: tokens that fit. cache: keys, values and recurrent states. compute: by kind
-    of buffer; layers: the same where the output is computed elsewhere, and output: there. inputs: what a
-    decode is given, about, which is in the main memory wherever the rest is. rows: logits of the most rows
-    that one decode may have, which grow into it."""
+    of buffer; layers: the same where the output is computed elsewhere, output: there, and last: with the last
+    layer, behind whose attention there are as few rows. embedded: tokens as the first layer reads them,
+    inputs: with all else that a decode is given; these are in the main memory wherever the rest is. rows:
+    logits of the most rows that one decode may have, which grow into it."""
 
     n_ctx: int
     cache: int
     compute: dict[str, int]
     layers: dict[str, int]
     output: int
+    last: int
+    embedded: int
     inputs: int
     rows: int
 
@@ -51,15 +57,29 @@ class PlannedModel:
     def context(self, settings: ContextSettings) -> ContextMemory:
         """What an open context would take; raises what opening it would raise."""
         n_ctx, n_rows, lines = self._laid_out(settings)
-        compute, cache = _compute(lines), _sum(_CACHE, lines)
-        if not compute or not cache:
+        compute, caches = _compute(lines), [found for line in lines if (found := _CACHE.search(line))]
+        if not compute or not caches:
             raise AdapterError("this llama.cpp does not say what it needs; use llama-cpp-python 0.3.36")
         # as few outputs as there may be: what is left is the layers' own
         layers = _compute(self._laid_out(replace(settings, max_rows=settings.n_seq_max))[2])
         n_embd, n_vocab = self.model.n_embd, self.model.n_vocab
-        inputs = 4 * min(n_ctx, settings.n_ubatch) * (n_embd + n_ctx)  # embeddings and the mask
+        n, flash = min(n_ctx, settings.n_ubatch), any(map(_FLASH.search, lines))
+        embedded, given = 4 * n * n_embd, n * sum(_mask_row(found, flash) for found in caches)
         output = 4 * n_rows * (n_embd + n_vocab)
-        return ContextMemory(n_ctx, cache, compute, layers, output, inputs, 4 * n_rows * n_vocab)
+        last = max(output, given + 5 * embedded) if flash else max(compute.values())
+        cache = sum(_bytes(found[1]) for found in caches)
+        # embeddings twice: as they are made and as they are handed over
+        return ContextMemory(
+            n_ctx=n_ctx,
+            cache=cache,
+            compute=compute,
+            layers=layers,
+            output=output,
+            last=last,
+            embedded=embedded,
+            inputs=2 * embedded + given,
+            rows=4 * n_rows * n_vocab,
+        )
 
     def _laid_out(self, settings: ContextSettings) -> tuple[int, int, list[str]]:
         """Tokens and rows of a context, and what llama.cpp says while it lays it out."""
@@ -88,8 +108,18 @@ class PlannedModel:
 
 def _compute(lines: list[str]) -> dict[str, int]:
     """The last report of each buffer: a context may reserve more than once."""
-    return {match[1]: int(float(match[2]) * _MIB) for line in lines if (match := _COMPUTE.search(line))}
+    return {match[1]: _bytes(match[2]) for line in lines if (match := _COMPUTE.search(line))}
 
 
-def _sum(pattern: re.Pattern[str], lines: list[str]) -> int:
-    return sum(int(float(match[1]) * _MIB) for line in lines if (match := pattern.search(line)))
+def _mask_row(cache: re.Match[str], flash: bool) -> int:
+    """What a token brings along for one cache: who sees whom, in 16 bits where flash attention reads it, and
+    without that where each number of its values goes, as they are stored across then."""
+    n_cells, n_layers = int(cache[2]), int(cache[3])
+    if flash or not cache[4]:
+        return (2 if flash else 4) * n_cells
+    n_values = _bytes(cache[5]) * 8 // int(cache[4]) // max(1, n_layers * n_cells)
+    return 4 * n_cells + 8 * n_values
+
+
+def _bytes(mebibytes: str) -> int:
+    return int(float(mebibytes) * _MIB)

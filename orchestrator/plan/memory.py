@@ -102,18 +102,18 @@ class ModelMemory:
         context = self.context
         device, host = _apart(context.compute)
         if n_gpu_layers == 0:
-            return 0, host
+            return 0, host or device
+        device = device or host - context.embedded  # made in the main memory, handed over
         if n_gpu_layers == self.weights.most_gpu_layers:
             return device, context.inputs
-        return context.output if n_gpu_layers == 1 else device, _apart(context.layers)[1]
+        some = {1: context.output, 2: min(context.last, device)}
+        return some.get(n_gpu_layers, device), _apart(context.layers)[1] or sum(context.layers.values())
 
 
 def _apart(compute: dict[str, int]) -> tuple[int, int]:
-    """Bytes on a GPU, and in the main memory; where llama.cpp reckoned with one of them only, it stands for
-    both."""
+    """Bytes on a GPU, and in the main memory, as far as llama.cpp reckoned with either."""
     host = sum(n for name, n in compute.items() if name.startswith("CPU"))
-    others = sum(compute.values()) - host
-    return others or host, host or others
+    return sum(compute.values()) - host, host
 
 
 class Reckoner:

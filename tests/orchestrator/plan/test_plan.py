@@ -63,7 +63,7 @@ def test_with_room_enough_all_is_on_the_gpu_but_the_input_and_the_logits(target)
     in_ram = {part.what: part.ram for part in made.parts if part.ram}
     assert in_ram == {
         "target weights": target.weights.input,
-        "target compute": 4 * 512 * (64 + 512),
+        "target compute": 512 * (2 * 4 * 64 + 2 * 512),
         "target logits": 64 * 4 * target.planned.model.n_vocab,
     }
 
