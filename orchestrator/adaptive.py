@@ -40,6 +40,10 @@ class AdaptivePlanner:
         self._reasons: Counter[str] = Counter()
         self._n_past = 0
         self._rows = 1  # of the decode before
+        self._asked: Stage | None = None  # in this round, and what that took
+        self._asking_ms = 0.0
+        for stage in self.stages.values():
+            stage.begin()
         # plain rounds without a guess, not booked yet: after a decode caches are cold, and every function
         # that such a round need not call is some microseconds
         self._n_quiet, self._t_quiet, self._verified = 0, 0.0, 0.0
@@ -47,15 +51,21 @@ class AdaptivePlanner:
     def budget(self, context: Context, room: int) -> int:
         """Ask for as much as could be of use; what is kept is decided when it is known."""
         self._proposal, self._decision, self._n_past = EMPTY, _NO_GUESS, len(context.tokens) - 1
+        self._asked = None
         most = min(self._max_draft, room)
         return self.curve.most_useful(1 + most, self._n_past) - 1 if most > 0 else 0
 
     def trim(self, draft: Draft, budget: int) -> Draft:
+        asked, self._asked = self._asked, None
         if len(draft) == 0:
+            if asked is not None:
+                self._book_promise(asked, 0, 1.0)
             return EMPTY
         self._settle()
         self._proposal = draft = draft.with_leaves(self._max_leaves)
         kept, gain = self._best_part(draft, budget)
+        if asked is not None:
+            self._book_promise(asked, len(kept), gain)
         if len(kept) and self._ledger.is_out:
             self._decision = Decision(len(draft), 0, gain, LOST)
             return EMPTY
@@ -81,10 +91,26 @@ class AdaptivePlanner:
         if most <= 0 or self._ledger.is_out:
             return 0
         gain = self._best_part(rival, len(rival))[1] if len(rival) else 1.0
-        return stage.ask(self._costs(most), most, gain, self._ledger.margin)
+        n = stage.ask(most, gain, self._ledger.margin)
+        self._asked = stage if n else None
+        return n
 
-    def answered(self, source: str, n_asked: int, seconds: float) -> None:
-        self.stages[source].answered(n_asked, seconds)
+    def goes_on(self, source: str, probs: Sequence[float], most: int) -> bool:
+        """Whether a chain of guesses so sure of themselves is worth a further one."""
+        chances = self._acceptance.of(source).reach(probs, _HOPELESS)
+        if len(chances) < len(probs):
+            return False
+        stage = self.stages.setdefault(source, Stage())
+        return stage.goes_on(self._costs(most), chances, most, self._ledger.margin)
+
+    def answered(self, source: str, n_guesses: int, seconds: float) -> None:
+        self.stages[source].answered(n_guesses, seconds)
+        self._asking_ms = 1e3 * seconds
+
+    def _book_promise(self, stage: Stage, n_kept: int, gain: float) -> None:
+        costs = self._costs(n_kept)
+        cost = costs[n_kept + 1] / costs[1]
+        stage.promised(gain * cost, cost + self._asking_ms / costs[1])
 
     def _chain_chances(self, draft: Draft, most: int) -> list[float]:
         """Per node, the chance that it and all before it are right; as far as that is worth a thought."""

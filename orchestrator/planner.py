@@ -4,7 +4,7 @@
 against live acceptance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,7 +47,11 @@ class FixedPlanner:
         """Everybody is asked, whatever it takes."""
         return most
 
-    def answered(self, source: str, n_asked: int, seconds: float) -> None:
+    def goes_on(self, source: str, probs: Sequence[float], most: int) -> bool:
+        """Every chain is as long as was asked for."""
+        return True
+
+    def answered(self, source: str, n_guesses: int, seconds: float) -> None:
         """Nothing to learn: the plan is fixed."""
 
     def summary(self) -> str:

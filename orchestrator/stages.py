@@ -1,6 +1,6 @@
 """Drafters that take time: whether asking one pays, how much to ask for, and when to try again.
 
-Knows what asking took and how deep the answers were right; nothing of what is guessed.
+Knows what asking took, how deep the answers were right and what they promised; nothing of what is guessed.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 
 _MEMORY = 24.0  # answers after which one has lost most of its weight
 _HOPE = 0.65  # chance per token before anything is known
+_HOPED = 1.2  # what asking promises in a new text at most, in plain speeds
+_BEFORE = 6.0  # decodes of this text that earlier ones count for, or hope where there are none
+_TEXTS = 64.0  # decodes of earlier texts that are remembered
+_OF_MARGIN = 0.4  # of what one plan must promise over plain decoding: a mean of many is less in doubt
 _FIRST_PAUSE, _LONGEST_PAUSE = 8, 256  # rounds between two tries where asking does not pay
 _MOST = 64
 
@@ -16,24 +20,51 @@ _MOST = 64
 class Stage:
     """One source. token_ms: what one guess takes, None before the first answer. reach[d]: how often the
     first d + 1 guesses were all right. pause: rounds between two tries, wait: those that have gone by.
-    weighed: whether it was found not to pay, and nothing has been learned of it since."""
+    weighed: whether it was found not to pay, and nothing has been learned of it since. tokens, cost: what the
+    rounds of this text in which it was asked promised, and took in decodes of one row; usual: the tokens for
+    each such decode in earlier texts, of which `known` decodes are remembered."""
 
     token_ms: float | None = None
     reach: list[float] = field(default_factory=lambda: [_HOPE ** (d + 1) for d in range(_MOST)])
     pause: int = _FIRST_PAUSE
     wait: int = 0
     weighed: bool = False
+    tokens: float = 0.0
+    cost: float = 0.0
+    usual: float = _HOPED
+    known: float = _BEFORE
 
-    def best(self, costs: Sequence[float], most: int) -> tuple[int, float]:
-        """How many guesses to ask for, and the speed this promises in plain speeds. costs[rows]: ms."""
-        token_ms, expected = self.token_ms or 0.0, 1.0
-        best, best_gain = 0, 1.0
-        for n, reach in enumerate(self.reach[:most], start=1):
-            expected += reach
-            gain = expected * costs[1] / (costs[n + 1] + n * token_ms)
-            if gain > best_gain:
-                best, best_gain = n, gain
-        return best, best_gain
+    def begin(self) -> None:
+        """Another text: what one is like says little of the next, so it is tried anew."""
+        self.usual = (self.known * self.usual + self.tokens) / (self.known + self.cost)
+        self.known = min(_TEXTS, self.known + self.cost)
+        self.tokens = self.cost = 0.0
+        self.pause, self.wait, self.weighed = _FIRST_PAUSE, _FIRST_PAUSE - 1, False
+
+    @property
+    def promise(self) -> float:
+        """What asking promises, in plain speeds, where only what is likely is scored."""
+        return (_BEFORE * min(_HOPED, self.usual) + self.tokens) / (_BEFORE + self.cost)
+
+    def promised(self, tokens: float, cost: float) -> None:
+        """A round in which it was asked: expected tokens, and decodes of one row that they take."""
+        self.tokens, self.cost = self.tokens + tokens, self.cost + cost
+
+    def goes_on(self, costs: Sequence[float], chances: Sequence[float], most: int, margin: float) -> bool:
+        """Whether a longer chain may promise more than the one there is, or than none: chances of its paths
+        as they are, and behind them as they usually are."""
+        n, token_ms, expected, best = len(chances), self.token_ms or 0.0, 1.0, margin
+        if n >= _MOST:
+            return False
+        for rows, chance in enumerate(chances, start=2):
+            expected += chance
+            best = max(best, expected * costs[1] / costs[rows])
+        before = max(self.reach[n - 1], 1e-9)
+        for more, reach in enumerate(self.reach[n:most], start=1):
+            expected += chances[-1] * reach / before
+            if expected * costs[1] / (costs[n + more + 1] + more * token_ms) > best:
+                return True
+        return False
 
     def rests(self) -> bool:
         """Let a round go by without weighing it anew, if that would come to the same."""
@@ -42,28 +73,27 @@ class Stage:
         self.wait += 1
         return True
 
-    def ask(self, costs: Sequence[float], most: int, rival_gain: float, margin: float) -> int:
-        """How many guesses to ask for; 0 where others do better. A try now and then shows whether that
-        has changed."""
-        n, gain = self.best(costs, most)
-        if n and gain > max(margin, rival_gain):
-            self.pause, self.wait = _FIRST_PAUSE, 0
-            return n
-        if rival_gain > 1.0:
-            return 0  # no loss, hence nothing to try
+    def ask(self, most: int, rival_gain: float, margin: float) -> int:
+        """How many guesses to ask for at most; 0 where others do better. A try now and then shows whether
+        that has changed."""
         if self.token_ms is None:
             return min(most, 2)
+        if self.promise > max(1.0 + _OF_MARGIN * (margin - 1.0), rival_gain):
+            self.pause, self.wait = _FIRST_PAUSE, 0
+            return most
+        if rival_gain > 1.0:
+            return 0  # no loss, hence nothing to try
         self.wait += 1
         if self.wait < self.pause:
             self.weighed = True
             return 0
         self.wait, self.pause = 0, min(_LONGEST_PAUSE, 2 * self.pause)
-        return min(most, max(1, n))
+        return most
 
-    def answered(self, n_asked: int, seconds: float) -> None:
-        """Asking for so many guesses took so long."""
+    def answered(self, n_guesses: int, seconds: float) -> None:
+        """So many guesses took so long."""
         self.weighed = False
-        ms = 1e3 * seconds / max(1, n_asked)
+        ms = 1e3 * seconds / max(1, n_guesses)
         self.token_ms = ms if self.token_ms is None else 0.8 * self.token_ms + 0.2 * ms
 
     def judged(self, n_right: int, n_known: int) -> None:

@@ -1,6 +1,7 @@
 """What a drafter is: it guesses the next tokens and learns from what the target made of them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Protocol
 
 from adapters.target import HiddenRows, HiddenTaps, Rows
@@ -15,8 +16,13 @@ class Gate(Protocol):
         """How many guesses to ask `source` for, at most `most`; rival: what there is without it."""
         ...
 
-    def answered(self, source: str, n_asked: int, seconds: float) -> None:
-        """Asking `source` for so many guesses took so long."""
+    def goes_on(self, source: str, probs: Sequence[float], most: int) -> bool:
+        """Whether a chain that `source` grows is worth a further guess, `most` in all; probs: of its guesses
+        so far, one at least, as `Draft.prob`."""
+        ...
+
+    def answered(self, source: str, n_guesses: int, seconds: float) -> None:
+        """So many guesses of `source` took so long."""
         ...
 
 
@@ -26,7 +32,10 @@ class AlwaysAsk:
     def ask(self, source: str, rival: Draft, most: int) -> int:
         return most
 
-    def answered(self, source: str, n_asked: int, seconds: float) -> None:
+    def goes_on(self, source: str, probs: Sequence[float], most: int) -> bool:
+        return True
+
+    def answered(self, source: str, n_guesses: int, seconds: float) -> None:
         """Nothing depends on it."""
 
 

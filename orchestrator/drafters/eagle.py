@@ -158,7 +158,10 @@ class EagleDrafter(Drafter):
                 break
             guesses.append(guess)
             chance *= guess.prob
-            if len(guesses) == n or (chance < _HOPELESS and guess.q is None):
+            if len(guesses) == n:
+                break
+            probs = [guess.prob for guess in guesses]
+            if guess.q is None and (chance < _HOPELESS or not self.gate.goes_on(self.name, probs, n)):
                 break
             ids, logp = self._state.grow([len(guesses) - 2], [guess.token], k)
         q = tuple(guess.q for guess in guesses if guess.q is not None)
@@ -173,7 +176,7 @@ class EagleDrafter(Drafter):
         for _ in range(self._shape.depth - 1):
             best = sorted(level, key=lambda node: -nodes[node].score)[: self._shape.width]
             best = sorted(node for node in best if nodes[node].score > log(_HOPELESS))
-            if not best:
+            if not best or not self._pays(nodes, n):
                 break
             parents = [grown[nodes[node].parent] for node in best]
             frontier = self._state.grow(parents, [nodes[node].guess.token for node in best], k)
@@ -200,6 +203,16 @@ class EagleDrafter(Drafter):
             for guess in guesses:
                 nodes.append(Node(parent, guess, depth, score + log(max(guess.prob, 1e-9))))
         return list(range(first, len(nodes)))
+
+    def _pays(self, nodes: Sequence[Node], n: int) -> bool:
+        """Whether the likeliest of the deepest paths is worth another level."""
+        depth = nodes[-1].depth
+        node = max((node for node in nodes if node.depth == depth), key=lambda node: node.score)
+        probs = [node.guess.prob]
+        while node.parent >= 0:
+            node = nodes[node.parent]
+            probs.append(node.guess.prob)
+        return self.gate.goes_on(self.name, probs[::-1], n)
 
     def _n_candidates(self, context: Context, n_children: int) -> int:
         return n_children if context.sampler.sampling.greedy else max(_CANDIDATES, n_children)

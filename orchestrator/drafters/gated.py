@@ -23,6 +23,7 @@ class GatedDrafter(Drafter):
         return self._stage.taps
 
     def begin(self, context: Context) -> None:
+        self._stage.gate = self.gate
         self._stage.begin(context)
 
     def n_known(self, context: Context) -> int:
@@ -42,7 +43,7 @@ class GatedDrafter(Drafter):
             return EMPTY
         began = perf_counter()
         guessed = self._stage.propose(context, n)
-        self.gate.answered(name, n, perf_counter() - began)
+        self.gate.answered(name, len(guessed), perf_counter() - began)
         return guessed
 
     def observe(self, draft: Draft, walk: Walk, rows: Rows) -> None:

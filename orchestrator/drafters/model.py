@@ -86,10 +86,13 @@ class ModelDrafter(Drafter):
                 break
             guesses.append(guess)
             ahead.append(guess.token)
-            if len(guesses) == n:
+            if len(guesses) == n or (guess.q is None and not self._goes_on(guesses, n)):
                 break
             row = self._model.extend([guess.token])
         return guesses
+
+    def _goes_on(self, guesses: list[Guess], n: int) -> bool:
+        return self.gate.goes_on(self.name, [guess.prob for guess in guesses], n)
 
     def _catch_up(self, context: Context) -> FloatArray:
         """Logits after the newest token, once the cache has dropped wrong guesses and read what is new."""

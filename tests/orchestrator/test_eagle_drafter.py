@@ -161,6 +161,31 @@ def test_a_head_that_is_not_asked_reads_what_it_missed_when_it_is():
     assert stage.n_checked >= 5
 
 
+@pytest.mark.parametrize("leaves", [1, 4])
+def test_a_draft_grows_as_long_as_the_planner_finds_it_worth_it(leaves):
+    asked, depths = [], []
+
+    class Planner(FixedPlanner):
+        def goes_on(self, source, probs, most):
+            asked.append((source, len(probs), most))
+            return len(probs) < 2
+
+        def trim(self, draft, budget):
+            depths.append(draft.depth)
+            return draft
+
+    prompt = [1, 2, 3]
+    context = Context(prompt, Sampler(Sampling(), prompt))
+    target = HiddenTarget(random_law(1, N_VOCAB), feature, N_VOCAB, LAYERS)
+    drafter = EagleDrafter(WitnessState(), LAYERS, leaves=leaves, max_draft=6)
+    planner, limits = Planner(6, leaves), Limits(20, lambda _token: False)
+    loop = Loop(target, drafter, planner, RULES["coupled"], context, limits)
+    loop.prefill()
+    for _ in loop.steps():
+        pass
+    assert set(depths[:-2]) == {2} and ("eagle", 2, 6) in asked
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("leaves", [1, 4])
 def test_guesses_never_change_the_text(temperature, leaves):

@@ -72,29 +72,29 @@ def test_old_gains_do_not_pay_for_ever():
     assert ledger.balance == 8.0
 
 
-def test_a_stage_asks_for_what_pays_and_tries_again_rarely():
-    stage = Stage()
-    costs = [0.0, *[10.0 + n for n in range(40)]]
+def told(stage, *, tokens, cost, rounds=50):
+    """What the rounds promised in which it was asked, and what they took."""
     stage.answered(4, 0.004)
-    assert stage.ask(costs, 8, 1.0, 1.02) > 0
-    for _ in range(200):
-        stage.judged(0, 4)
-    asked = [stage.ask(costs, 8, 1.0, 1.02) for _ in range(300)]
+    for _ in range(rounds):
+        stage.promised(tokens, cost)
+    return stage
+
+
+def test_a_stage_is_asked_while_it_promises_more_than_plain_decoding_and_tried_rarely_then():
+    stage = told(Stage(), tokens=1.3, cost=1.1)
+    assert stage.ask(8, 1.0, 1.05) == 8
+    told(stage, tokens=1.0, cost=1.1, rounds=300)
+    asked = [stage.ask(8, 1.0, 1.05) for _ in range(300)]
     tries = [i for i, n in enumerate(asked) if n]
     gaps = [b - a for a, b in itertools.pairwise(tries)]
     assert 2 <= len(tries) <= 8 and gaps == sorted(gaps)
 
 
 def test_a_stage_that_does_not_pay_rests_until_its_next_try_or_until_something_is_learned():
-    costs = [0.0, *[10.0 + n for n in range(40)]]
-
     def tries(rests):
-        stage = Stage()
-        stage.answered(4, 0.004)
-        for _ in range(200):
-            stage.judged(0, 4)
+        stage = told(Stage(), tokens=1.0, cost=1.1)
         assert not stage.rests()  # not weighed yet
-        return [(rests and stage.rests()) or stage.ask(costs, 8, 1.0, 1.02) for _ in range(300)], stage
+        return [(rests and stage.rests()) or stage.ask(8, 1.0, 1.05) for _ in range(300)], stage
 
     asked, stage = tries(rests=True)
     assert [n if n is not True else 0 for n in asked] == tries(rests=False)[0]
@@ -103,19 +103,40 @@ def test_a_stage_that_does_not_pay_rests_until_its_next_try_or_until_something_i
     assert not stage.rests()
 
 
-def test_a_stage_that_takes_longer_than_it_saves_is_not_asked():
+def test_one_dear_answer_is_enough_to_be_left_out():
     stage = Stage()
-    stage.answered(1, 0.050)
-    costs = [0.0, *[10.0 + n for n in range(40)]]
-    assert stage.best(costs, 8) == (0, 1.0)
-    assert stage.ask(costs, 8, 1.0, 1.02) == 0
+    assert stage.ask(8, 1.0, 1.05) == 2  # nobody knows what it takes
+    stage.answered(2, 0.100)
+    stage.promised(1.5, 1.0 + 100 / 10)
+    assert stage.ask(8, 1.0, 1.05) == 0
+
+
+def test_a_new_text_is_tried_at_once_and_what_it_promises_outweighs_what_others_did():
+    stage = told(Stage(), tokens=1.0, cost=1.1, rounds=300)
+    assert [stage.ask(8, 1.0, 1.05) for _ in range(5)] == [0] * 5
+    stage.begin()
+    assert stage.promise == pytest.approx(1.0 / 1.1, abs=0.01)
+    assert stage.ask(8, 1.0, 1.05) == 8
+    told(stage, tokens=2.4, cost=1.5, rounds=2)
+    assert [stage.ask(8, 1.0, 1.05) for _ in range(5)] == [8] * 5
+    stage.begin()
+    assert stage.promise < 1.0  # two rounds of one text
 
 
 def test_what_others_promise_more_of_is_not_asked():
-    stage = Stage()
-    costs = [0.0, *[10.0 + n for n in range(40)]]
-    stage.answered(4, 0.004)
-    assert stage.ask(costs, 8, 5.0, 1.02) == 0
+    stage = told(Stage(), tokens=1.3, cost=1.1)
+    assert stage.ask(8, 5.0, 1.05) == 0
+
+
+def test_a_chain_goes_on_while_a_longer_one_promises_more():
+    costs = [0.0, 10.0, 14.0, 16.0, 17.0, 24.0, 31.0]
+    stage = told(Stage(), tokens=1.0, cost=1.0)
+    assert stage.goes_on(costs, [0.95], 4, 1.05)
+    assert not stage.goes_on(costs, [0.3], 4, 1.05)
+    assert stage.goes_on(costs, [0.95, 0.9], 4, 1.05)  # the fourth row is next to free
+    assert not stage.goes_on(costs, [0.95, 0.9, 0.8], 4, 1.05)  # the fifth is not
+    stage.answered(1, 0.200)
+    assert not stage.goes_on(costs, [0.95], 4, 1.05)  # further guesses take longer than they save
 
 
 def planner(curve, **options):
@@ -226,15 +247,45 @@ def test_a_dear_source_is_asked_while_it_pays_and_judged_by_what_came_true():
     made = planner(FLAT)
     made.begin()
     made.budget(Context([1] * 10, None), 20)
+    assert made.ask("model", EMPTY, 4) == 2  # nobody knows what it takes
+    made.answered("model", 2, 0.001)
     assert made.ask("model", EMPTY, 4) == 4
-    made.answered("model", 4, 0.001)
     before = list(made.stages["model"].reach)
     draft = Draft.chain([7, 8, 9, 5], 0.7, source="model")
     played(made, draft, [7, 8, 1])
     after = made.stages["model"].reach
     assert after[0] > before[0] and after[1] > before[1] and after[2] < before[2] and after[3] < before[3]
-    made.stages["model"].answered(1, 10.0)
+    made.budget(Context([1] * 10, None), 20)
+    made.ask("model", EMPTY, 4)
+    made.answered("model", 4, 10.0)
+    made.trim(draft, 4)
     assert made.ask("model", EMPTY, 4) == 0
+
+
+def test_a_source_is_left_out_of_texts_in_which_it_is_unsure_and_used_where_it_is_sure():
+    made = planner(CostCurve((1, 2, 3, 4, 5), [10.0, 14.0, 16.0, 17.0, 24.0]))
+    context = Context([1] * 10, None)
+
+    def asked(prob, right):
+        """How often, in a text of 60 rounds."""
+        made.begin()
+        n_asked = 0
+        for _ in range(60):
+            budget, draft = made.budget(context, 20), EMPTY
+            if made.ask("head", EMPTY, budget):
+                n_asked += 1
+                draft = Draft.chain([7, 8, 9], prob, source="head")
+                made.answered("head", 3, 0.001)
+            kept = made.trim(draft, budget)
+            tokens = (7, 8, 9, 1)[: 1 + len(kept)] if right else (1,)
+            step = Step(tokens, len(kept), len(tokens) - 1, len(kept), "head", 0.0, 0.01, 0.0)
+            made.observe(kept, Walk(tuple(range(len(tokens) - 1)), tokens), step)
+        return n_asked
+
+    assert asked(0.1, False) < 20
+    assert asked(0.1, False) < 8
+    assert asked(0.9, True) > 50
+    assert asked(0.1, False) < 30
 
 
 def test_in_a_tree_each_source_is_judged_by_its_own_branch():
