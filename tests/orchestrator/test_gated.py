@@ -23,10 +23,15 @@ def test_a_closed_gate_asks_nobody():
     assert drafter.gate.rivals == [[]] and drafter.gate.answers == []
 
 
-def test_an_open_one_asks_for_as_much_as_it_says_and_is_told():
-    drafter, context = gated(2, [4, 5, 6])
-    assert len(drafter.propose(context, 8)) > 0
-    assert drafter.gate.answers == [("list", 2)] and drafter.name == "list"
+def test_an_open_one_asks_for_as_much_as_it_says_and_tells_how_much_came():
+    drafter, context = gated(4, [4, 5, 6])
+    assert len(drafter.propose(context, 8)) == 3
+    assert drafter.gate.answers == [("list", 3)] and drafter.name == "list"
+
+
+def test_the_drafter_behind_it_asks_the_same_gate_whether_to_go_on():
+    drafter, _ = gated(4, [4, 5, 6])
+    assert drafter._stage.gate is drafter.gate
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
