@@ -40,8 +40,7 @@ class AdaptivePlanner:
         self._reasons: Counter[str] = Counter()
         self._n_past = 0
         self._rows = 1  # of the decode before
-        self._asked: Stage | None = None  # in this round, and what that took
-        self._asking_ms = 0.0
+        self._asked: Stage | None = None  # in this round
         for stage in self.stages.values():
             stage.begin()
         # plain rounds without a guess, not booked yet: after a decode caches are cold, and every function
@@ -105,12 +104,11 @@ class AdaptivePlanner:
 
     def answered(self, source: str, n_guesses: int, seconds: float) -> None:
         self.stages[source].answered(n_guesses, seconds)
-        self._asking_ms = 1e3 * seconds
 
     def _book_promise(self, stage: Stage, n_kept: int, gain: float) -> None:
         costs = self._costs(n_kept)
         cost = costs[n_kept + 1] / costs[1]
-        stage.promised(gain * cost, cost + self._asking_ms / costs[1])
+        stage.promised(gain * cost, cost, costs[1])
 
     def _chain_chances(self, draft: Draft, most: int) -> list[float]:
         """Per node, the chance that it and all before it are right; as far as that is worth a thought."""

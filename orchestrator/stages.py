@@ -14,17 +14,21 @@ _TEXTS = 64.0  # decodes of earlier texts that are remembered
 _OF_MARGIN = 0.4  # of what one plan must promise over plain decoding: a mean of many is less in doubt
 _FIRST_PAUSE, _LONGEST_PAUSE = 8, 256  # rounds between two tries where asking does not pay
 _MOST = 64
+_WARM = 3  # answers before which one may have taken long for being the first
 
 
 @dataclass(slots=True)
 class Stage:
-    """One source. token_ms: what one guess takes, None before the first answer. reach[d]: how often the
+    """One source. token_ms: what one guess takes, None before the first answer, asked_ms: what the newest
+    answer took by that; n_answers: so far. reach[d]: how often the
     first d + 1 guesses were all right. pause: rounds between two tries, wait: those that have gone by.
     weighed: whether it was found not to pay, and nothing has been learned of it since. tokens, cost: what the
     rounds of this text in which it was asked promised, and took in decodes of one row; usual: the tokens for
     each such decode in earlier texts, of which `known` decodes are remembered."""
 
     token_ms: float | None = None
+    asked_ms: float = 0.0
+    n_answers: int = 0
     reach: list[float] = field(default_factory=lambda: [_HOPE ** (d + 1) for d in range(_MOST)])
     pause: int = _FIRST_PAUSE
     wait: int = 0
@@ -46,9 +50,11 @@ class Stage:
         """What asking promises, in plain speeds, where only what is likely is scored."""
         return (_BEFORE * min(_HOPED, self.usual) + self.tokens) / (_BEFORE + self.cost)
 
-    def promised(self, tokens: float, cost: float) -> None:
-        """A round in which it was asked: expected tokens, and decodes of one row that they take."""
-        self.tokens, self.cost = self.tokens + tokens, self.cost + cost
+    def promised(self, tokens: float, cost: float, row_ms: float) -> None:
+        """A round in which it was asked: expected tokens, the decodes of one row that scoring them takes, and
+        what such a decode takes."""
+        if self.n_answers > 1:  # the first one says nothing of what others will take
+            self.tokens, self.cost = self.tokens + tokens, self.cost + cost + self.asked_ms / row_ms
 
     def goes_on(self, costs: Sequence[float], chances: Sequence[float], most: int, margin: float) -> bool:
         """Whether a longer chain may promise more than the one there is, or than none: chances of its paths
@@ -93,8 +99,14 @@ class Stage:
     def answered(self, n_guesses: int, seconds: float) -> None:
         """So many guesses took so long."""
         self.weighed = False
-        ms = 1e3 * seconds / max(1, n_guesses)
-        self.token_ms = ms if self.token_ms is None else 0.8 * self.token_ms + 0.2 * ms
+        self.n_answers += 1
+        n = max(1, n_guesses)
+        ms = 1e3 * seconds / n
+        if self.token_ms is None or self.n_answers <= _WARM:
+            self.token_ms = ms if self.token_ms is None else min(ms, self.token_ms)
+        else:  # a single one may have been disturbed, or have had much to read before
+            self.token_ms += 0.2 * (min(ms, 2 * self.token_ms) - self.token_ms)
+        self.asked_ms = n * self.token_ms
 
     def judged(self, n_right: int, n_known: int) -> None:
         """The first `n_right` guesses were right; nothing is known of those from `n_known` on."""

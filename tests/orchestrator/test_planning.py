@@ -73,10 +73,10 @@ def test_old_gains_do_not_pay_for_ever():
 
 
 def told(stage, *, tokens, cost, rounds=50):
-    """What the rounds promised in which it was asked, and what they took."""
-    stage.answered(4, 0.004)
-    for _ in range(rounds):
-        stage.promised(tokens, cost)
+    """What the rounds promised in which it was asked, and what they took: 1 ms of asking, 10 ms a decode."""
+    for _ in range(rounds + (stage.n_answers == 0)):
+        stage.answered(1, 0.001)
+        stage.promised(tokens, cost - 0.1, 10.0)
     return stage
 
 
@@ -103,12 +103,25 @@ def test_a_stage_that_does_not_pay_rests_until_its_next_try_or_until_something_i
     assert not stage.rests()
 
 
-def test_one_dear_answer_is_enough_to_be_left_out():
+def test_two_dear_answers_are_enough_to_be_left_out():
     stage = Stage()
     assert stage.ask(8, 1.0, 1.05) == 2  # nobody knows what it takes
-    stage.answered(2, 0.100)
-    stage.promised(1.5, 1.0 + 100 / 10)
+    for _ in range(2):
+        stage.answered(2, 0.100)
+        stage.promised(1.5, 1.0, 10.0)
     assert stage.ask(8, 1.0, 1.05) == 0
+
+
+def test_what_the_first_answer_took_is_not_held_against_a_source():
+    stage = Stage()
+    stage.answered(1, 0.500)
+    stage.promised(1.0, 1.0, 10.0)
+    assert stage.promise == Stage().promise
+    for _ in range(3):
+        stage.answered(1, 0.001)
+    assert stage.token_ms == pytest.approx(1.0)
+    stage.answered(1, 0.500)  # disturbed
+    assert stage.token_ms == pytest.approx(1.2)
 
 
 def test_a_new_text_is_tried_at_once_and_what_it_promises_outweighs_what_others_did():
@@ -135,7 +148,7 @@ def test_a_chain_goes_on_while_a_longer_one_promises_more():
     assert not stage.goes_on(costs, [0.3], 4, 1.05)
     assert stage.goes_on(costs, [0.95, 0.9], 4, 1.05)  # the fourth row is next to free
     assert not stage.goes_on(costs, [0.95, 0.9, 0.8], 4, 1.05)  # the fifth is not
-    stage.answered(1, 0.200)
+    stage.token_ms = 20.0
     assert not stage.goes_on(costs, [0.95], 4, 1.05)  # further guesses take longer than they save
 
 
@@ -257,7 +270,8 @@ def test_a_dear_source_is_asked_while_it_pays_and_judged_by_what_came_true():
     assert after[0] > before[0] and after[1] > before[1] and after[2] < before[2] and after[3] < before[3]
     made.budget(Context([1] * 10, None), 20)
     made.ask("model", EMPTY, 4)
-    made.answered("model", 4, 10.0)
+    made.stages["model"].token_ms = 1000.0
+    made.answered("model", 4, 4.0)
     made.trim(draft, 4)
     assert made.ask("model", EMPTY, 4) == 0
 
