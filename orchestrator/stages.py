@@ -19,16 +19,17 @@ _WARM = 3  # answers before which one may have taken long for being the first
 
 @dataclass(slots=True)
 class Stage:
-    """One source. token_ms: what one guess takes, None before the first answer, asked_ms: what the newest
-    answer took by that; n_answers: so far. reach[d]: how often the
-    first d + 1 guesses were all right. pause: rounds between two tries, wait: those that have gone by.
-    weighed: whether it was found not to pay, and nothing has been learned of it since. tokens, cost: what the
-    rounds of this text in which it was asked promised, and took in decodes of one row; usual: the tokens for
-    each such decode in earlier texts, of which `known` decodes are remembered."""
+    """One source. token_ms: what one guess takes, None before the first answer; asked_ms: what the newest
+    answer took by that; n_answers: so far; in_a_row: rounds in which it was asked, up to this one. reach[d]:
+    how often the first d + 1 guesses were all right. pause: rounds between two tries, wait: those that have
+    gone by. weighed: whether it was found not to pay, and nothing has been learned of it since. tokens, cost:
+    what the rounds of this text in which it was asked promised, and took in decodes of one row; usual: the
+    tokens for each such decode in earlier texts, of which `known` decodes are remembered."""
 
     token_ms: float | None = None
     asked_ms: float = 0.0
     n_answers: int = 0
+    in_a_row: int = 0
     reach: list[float] = field(default_factory=lambda: [_HOPE ** (d + 1) for d in range(_MOST)])
     pause: int = _FIRST_PAUSE
     wait: int = 0
@@ -77,11 +78,17 @@ class Stage:
         if not self.weighed or self.wait + 1 >= self.pause:
             return False
         self.wait += 1
+        self.in_a_row = 0
         return True
 
     def ask(self, most: int, rival_gain: float, margin: float) -> int:
         """How many guesses to ask for at most; 0 where others do better. A try now and then shows whether
         that has changed."""
+        n = self._weigh(most, rival_gain, margin)
+        self.in_a_row = self.in_a_row + 1 if n else 0
+        return n
+
+    def _weigh(self, most: int, rival_gain: float, margin: float) -> int:
         if self.token_ms is None:
             return min(most, 2)
         if self.promise > max(1.0 + _OF_MARGIN * (margin - 1.0), rival_gain):
@@ -104,7 +111,7 @@ class Stage:
         ms = 1e3 * seconds / n
         if self.token_ms is None or self.n_answers <= _WARM:
             self.token_ms = ms if self.token_ms is None else min(ms, self.token_ms)
-        else:  # a single one may have been disturbed, or have had much to read before
+        elif self.in_a_row > 1:  # after a rest there is more to read; a single one may have been disturbed
             self.token_ms += 0.2 * (min(ms, 2 * self.token_ms) - self.token_ms)
         self.asked_ms = n * self.token_ms
 

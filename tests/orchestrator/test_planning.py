@@ -120,7 +120,19 @@ def test_what_the_first_answer_took_is_not_held_against_a_source():
     for _ in range(3):
         stage.answered(1, 0.001)
     assert stage.token_ms == pytest.approx(1.0)
+
+
+def test_what_asking_takes_is_learned_from_rounds_in_a_row():
+    stage = told(Stage(), tokens=1.3, cost=1.1)
+    stage.ask(8, 1.0, 1.05)
+    stage.answered(1, 0.500)  # it had to read what it had missed
+    assert stage.token_ms == pytest.approx(1.0)
+    stage.ask(8, 1.0, 1.05)
     stage.answered(1, 0.500)  # disturbed
+    assert stage.token_ms == pytest.approx(1.2)
+    stage.ask(8, 9.0, 1.05)  # somebody else was better
+    stage.ask(8, 1.0, 1.05)
+    stage.answered(1, 0.500)
     assert stage.token_ms == pytest.approx(1.2)
 
 
