@@ -40,11 +40,14 @@ class Stage:
     known: float = _BEFORE
 
     def begin(self) -> None:
-        """Another text: what one is like says little of the next, so it is tried anew."""
+        """Another text: what one is like says little of the next, so it is tried anew; at once, unless it has
+        usually not paid."""
         self.usual = (self.known * self.usual + self.tokens) / (self.known + self.cost)
         self.known = min(_TEXTS, self.known + self.cost)
         self.tokens = self.cost = 0.0
-        self.pause, self.wait, self.weighed = _FIRST_PAUSE, _FIRST_PAUSE - 1, False
+        pays = self.usual >= 1.0
+        self.pause = _FIRST_PAUSE if pays else 2 * _FIRST_PAUSE
+        self.wait, self.weighed = self.pause - 1 if pays else 0, False
 
     @property
     def promise(self) -> float:

@@ -136,12 +136,12 @@ def test_what_asking_takes_is_learned_from_rounds_in_a_row():
     assert stage.token_ms == pytest.approx(1.2)
 
 
-def test_a_new_text_is_tried_at_once_and_what_it_promises_outweighs_what_others_did():
+def test_a_new_text_is_tried_anew_and_what_it_promises_outweighs_what_others_did():
     stage = told(Stage(), tokens=1.0, cost=1.1, rounds=300)
     assert [stage.ask(8, 1.0, 1.05) for _ in range(5)] == [0] * 5
     stage.begin()
     assert stage.promise == pytest.approx(1.0 / 1.1, abs=0.01)
-    assert stage.ask(8, 1.0, 1.05) == 8
+    assert [stage.ask(8, 1.0, 1.05) for _ in range(16)] == [0] * 15 + [8]
     told(stage, tokens=2.4, cost=1.5, rounds=2)
     assert [stage.ask(8, 1.0, 1.05) for _ in range(5)] == [8] * 5
     stage.begin()
@@ -310,7 +310,7 @@ def test_a_source_is_left_out_of_texts_in_which_it_is_unsure_and_used_where_it_i
 
     assert asked(0.1, False) < 20
     assert asked(0.1, False) < 8
-    assert asked(0.9, True) > 50
+    assert asked(0.9, True) > 40
     assert asked(0.1, False) < 30
 
 
