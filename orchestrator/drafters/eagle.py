@@ -176,7 +176,7 @@ class EagleDrafter(Drafter):
         for _ in range(self._shape.depth - 1):
             best = sorted(level, key=lambda node: -nodes[node].score)[: self._shape.width]
             best = sorted(node for node in best if nodes[node].score > log(_HOPELESS))
-            if not best or not self._pays(nodes, n):
+            if not best or not self._pays(nodes, max(best, key=lambda node: nodes[node].score), n):
                 break
             parents = [grown[nodes[node].parent] for node in best]
             frontier = self._state.grow(parents, [nodes[node].guess.token for node in best], k)
@@ -204,14 +204,12 @@ class EagleDrafter(Drafter):
                 nodes.append(Node(parent, guess, depth, score + log(max(guess.prob, 1e-9))))
         return list(range(first, len(nodes)))
 
-    def _pays(self, nodes: Sequence[Node], n: int) -> bool:
-        """Whether the likeliest of the deepest paths is worth another level."""
-        depth = nodes[-1].depth
-        node = max((node for node in nodes if node.depth == depth), key=lambda node: node.score)
-        probs = [node.guess.prob]
-        while node.parent >= 0:
-            node = nodes[node.parent]
-            probs.append(node.guess.prob)
+    def _pays(self, nodes: Sequence[Node], node: int, n: int) -> bool:
+        """Whether the path that ends in `node` is worth another level."""
+        probs = list[float]()
+        while node >= 0:
+            probs.append(nodes[node].guess.prob)
+            node = nodes[node].parent
         return self.gate.goes_on(self.name, probs[::-1], n)
 
     def _n_candidates(self, context: Context, n_children: int) -> int:
