@@ -3,9 +3,10 @@
 Knows which texts are held out: a text's own key decides, so that it stays out however many texts come later.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
+import numpy as np
 import torch
 
 from heads.training.answers import is_document
@@ -61,10 +62,11 @@ def padded(texts: Iterable[Text]) -> int:
     return -(-max(text.n for text in texts) // _MULTIPLE) * _MULTIPLE
 
 
-def load(store: FeatureStore, texts: Sequence[Text], *, with_prompts: bool = True) -> Batch:
+def load(store: FeatureStore, texts: Sequence[Text], *, prompt_share: float = 1.0, seed: int = 0) -> Batch:
     """The texts' tokens and rows, padded at their ends with what does not count.
 
-    with_prompts: whether prompts teach, too: the target has a law of their tokens as of any others.
+    prompt_share: how much of the prompts teaches, too (the target has a law of their tokens as of any
+    others); seed: of which tokens these are.
     """
     longest = padded(texts)
     tokens = torch.zeros(len(texts), longest, dtype=torch.int64)
@@ -73,13 +75,8 @@ def load(store: FeatureStore, texts: Sequence[Text], *, with_prompts: bool = Tru
     for place, text in enumerate(texts):
         tokens[place, : text.n], rows[place, : text.n] = store.read(text)
         counts[place, text.n_prompt : text.n] = True
-        taught[place, 0 if with_prompts else text.n_prompt : text.n] = True
+        chosen = np.random.default_rng([seed, text.start]).random(text.n_prompt) < prompt_share
+        taught[place, : text.n_prompt] = torch.from_numpy(chosen)
+        taught[place, text.n_prompt : text.n] = True
     features, last = torch.split(rows, [store.n_features, store.n_last], dim=-1)
     return Batch(tokens, features, last, counts, taught)
-
-
-def in_batches(
-    store: FeatureStore, groups: Sequence[Sequence[Text]], *, with_prompts: bool = True
-) -> Iterator[Batch]:
-    for group in groups:
-        yield load(store, group, with_prompts=with_prompts)

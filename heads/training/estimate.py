@@ -107,7 +107,7 @@ def _small(recipe: Recipe, n_prompts: int) -> Recipe:
         n_steps=recipe.train.n_steps,
         reached=0.0,  # a head that has learned for some seconds would reach, and learn, next to nothing
         bfloat16=recipe.train.bfloat16,
-        with_prompts=recipe.train.with_prompts,
+        prompt_share=recipe.train.prompt_share,
     )
     few = min(n_prompts, max(8, 2 * recipe.n_parallel))
     answer_tokens = min(_ANSWER, recipe.answer_tokens)

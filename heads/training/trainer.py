@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from adapters.errors import HeadError
 from adapters.settings import require
-from heads.training.batches import batched, in_batches, load, split
+from heads.training.batches import batched, load, split
 from heads.training.device import moved
 from heads.training.objective import Objective
 from heads.training.ranks import ALONE, Ranks
@@ -28,6 +28,8 @@ from heads.training.unroll import Batch, Losses, rounds
 
 logger = logging.getLogger("pilotfish.train")
 
+_FREE = frozenset(("patience", "minutes", "checkpoint_minutes"))  # when it ends, not what it comes to
+
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
@@ -35,8 +37,8 @@ class TrainSettings:
     rises over `warmup` of all steps and falls as a cosine. reached: a step is learned where all before it
     gave the right token such a chance, 0 = everywhere. decay: a row of unrolled step j weighs decay^j; 1 = as
     much as a draft gains by it, as later steps have fewer rows already. held_out: share of the texts that
-    measure and never teach. patience: epochs without a better acceptance before it ends. with_prompts:
-    whether the target's law of the prompts' tokens is learned, too. minutes: end after so long, 0 = never;
+    measure and never teach. patience: epochs without a better acceptance before it ends. prompt_share:
+    how many of the prompts' tokens teach, too, others in each epoch. minutes: end after so long, 0 = never;
     checkpoint_minutes: between two checkpoints."""
 
     epochs: int = 10
@@ -52,7 +54,7 @@ class TrainSettings:
     patience: int = 3
     seed: int = 0
     bfloat16: bool = False
-    with_prompts: bool = True
+    prompt_share: float = 1.0
     minutes: float = 0.0
     checkpoint_minutes: float = 5.0
 
@@ -61,6 +63,8 @@ class TrainSettings:
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
         require(self.lr > 0, f"lr must be > 0, got {self.lr}")
         require(0 < self.held_out < 1, f"held_out must be a share between 0 and 1, got {self.held_out}")
+        share = self.prompt_share
+        require(0 <= share <= 1, f"prompt_share must be between 0 (answers alone) and 1, got {share}")
 
 
 @dataclass(slots=True)
@@ -126,11 +130,12 @@ class Trainer:
         if progress.step == 0 and not progress.history:
             self._judge()  # before anything is learned
         while progress.epoch < settings.epochs and progress.since_best < settings.patience:
-            groups = batched(self._train, settings.batch_tokens, settings.seed + progress.epoch)
+            seed = settings.seed + progress.epoch
+            groups = batched(self._train, settings.batch_tokens, seed)
             rest = groups[progress.batch :]
             for texts in rest:
                 try:
-                    self._step(self._share(texts))
+                    self._step(self._share(texts, seed))
                 except torch.OutOfMemoryError as error:
                     raise HeadError(
                         f"{self._device}: no room for steps of {settings.batch_tokens} tokens; what is in "
@@ -153,12 +158,13 @@ class Trainer:
             self._save()
         return progress
 
-    def _share(self, texts: Sequence[Text]) -> Batch | None:
+    def _share(self, texts: Sequence[Text], seed: int) -> Batch | None:
         """This process's share of a step, None where there are fewer texts than processes."""
         own = self._ranks.share(texts)
         if not own:
             return None
-        return moved(load(self.store, own, with_prompts=self.settings.with_prompts), self._device)
+        batch = load(self.store, own, prompt_share=self.settings.prompt_share, seed=seed)
+        return moved(batch, self._device)
 
     def _step(self, batch: Batch | None) -> None:
         progress = self.progress
@@ -227,8 +233,8 @@ class Trainer:
         n_tokens = n_rounds = 0
         groups = batched(self._held, self.settings.batch_tokens, None)
         rights: Tensor | None = None
-        for batch in in_batches(self.store, groups):
-            found = self._losses(moved(batch, self._device))
+        for texts in groups:
+            found = self._losses(moved(load(self.store, texts), self._device))
             rights = found.right if rights is None else rights + found.right
             rows, loss = rows + found.n_rows[0], loss + found.loss[0]
             learned = learned + found.n_learned[0]
@@ -274,8 +280,8 @@ class Trainer:
         state = torch.load(path, weights_only=True, map_location="cpu")
         changed = [
             name
-            for name in ("epochs", "batch_tokens", "lr", "seed", "n_steps", "held_out")
-            if state["settings"][name] != getattr(self.settings, name)
+            for name, value in asdict(self.settings).items()
+            if name not in _FREE and state["settings"].get(name, value) != value
         ]
         require(
             not changed,

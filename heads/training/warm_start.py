@@ -71,7 +71,12 @@ def with_vocabulary(head: Head, d2t: Tensor, weights: TargetWeights) -> Head:
     spec, had = head.spec, head.tensors.get("d2t")
     if not isinstance(spec, EagleSpec) or had is None:
         raise HeadError(f"{head.source}: drafts all of the target's tokens; it takes no other vocabulary")
-    learned = head.tensors["output.weight"]
+    learned, width = head.tensors["output.weight"], weights.output.shape[1]
+    if learned.shape[1] != width:
+        raise HeadError(
+            f"{head.source}: its rows are {learned.shape[1]} wide and the target's {width}, so new tokens "
+            "have nothing to begin with; go on with its own vocabulary, without --new-vocab"
+        )
     known = places_of(had, len(weights.output))[d2t]
     output = _moved(weights.output[had].float(), learned.float(), weights.output[d2t].float())
     output = torch.where(known[:, None] >= 0, learned.float()[known], output).to(learned.dtype)

@@ -76,6 +76,12 @@ if TYPE_CHECKING:
 @click.option(
     "--bf16/--fp32", "bfloat16", default=False, help="Multiply in bfloat16, where the device is fast at it."
 )
+@click.option(
+    "--prompt-share",
+    default=1.0,
+    show_default=True,
+    help="How much of the prompts' tokens is learned from, too; 0 = the answers alone.",
+)
 @click.option("--seed", default=0, show_default=True, help="Of sampled answers and of the order.")
 @click.option(
     "--threads",
@@ -170,7 +176,7 @@ def _recipe(options: dict[str, Any]) -> "Recipe":
     from heads.training.recipe import Recipe
     from heads.training.trainer import TrainSettings
 
-    names = ("epochs", "minutes", "lr", "batch_tokens", "n_steps", "bfloat16", "seed")
+    names = ("epochs", "minutes", "lr", "batch_tokens", "n_steps", "bfloat16", "prompt_share", "seed")
     learned = TrainSettings(**{name: options[name] for name in names})
     rest = {name: value for name, value in options.items() if name not in names and value is not None}
     return Recipe(**rest, seed=options["seed"], train=learned)

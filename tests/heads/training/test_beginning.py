@@ -113,6 +113,13 @@ def test_a_head_of_all_tokens_takes_no_other_vocabulary(tiny):
         go_on(head, tiny("llama"), N_STEPS, ids=torch.arange(9))
 
 
+def test_a_head_of_another_width_takes_no_other_vocabulary(tiny):
+    head = begin("eagle3", tiny("llama"), TAPS, torch.arange(5, 200), N_STEPS).head
+    head.tensors["output.weight"] = head.tensors["output.weight"][:, :-2]
+    with pytest.raises(HeadError, match=rf"{N_EMBD - 2} wide and the target's {N_EMBD},.*without --new"):
+        go_on(head, tiny("llama"), N_STEPS, ids=torch.arange(9))
+
+
 def test_medusa_heads_do_not_go_on(tiny):
     head = begin("medusa", tiny("llama"), (), torch.arange(5, 200), N_STEPS).head
     with pytest.raises(HeadError, match="goes on with EAGLE heads"):

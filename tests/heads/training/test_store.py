@@ -85,7 +85,20 @@ def test_a_batch_is_padded_and_only_answers_count(tmp_path):
         [True, True, True, True, True],
         [True, True, True, True, False],
     ]
-    assert load(store, store.texts, with_prompts=False).taught.equal(batch.counts)
+    assert load(store, store.texts, prompt_share=0.0).taught.equal(batch.counts)
+
+
+def test_of_prompts_a_share_is_learned_others_with_each_seed_and_of_answers_all(tmp_path):
+    store = opened(tmp_path)
+    for key, n in (("one", 400), ("two", 300)):
+        store.add(key, n - 50, list(range(n)), rows(n))
+    batches = [load(store, store.texts, prompt_share=0.25, seed=seed) for seed in (0, 0, 1)]
+    answers = batches[0].counts
+    in_prompts = [batch.taught & ~answers for batch in batches]
+    n_prompt = sum(text.n_prompt for text in store.texts)
+    assert all((batch.taught & answers).equal(answers) for batch in batches)
+    assert all(0.15 * n_prompt < int(rows.sum()) < 0.35 * n_prompt for rows in in_prompts)
+    assert in_prompts[0].equal(in_prompts[1]) and not in_prompts[0].equal(in_prompts[2])
 
 
 def test_batches_hold_every_text_once_in_an_order_that_the_seed_makes(tmp_path):

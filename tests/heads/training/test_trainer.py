@@ -85,10 +85,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(tmp_path):
     assert second.progress.history == whole.progress.history
 
 
-def test_other_settings_need_another_folder(tmp_path):
+@pytest.mark.parametrize("name, value", [("lr", 1e-3), ("decay", 0.5), ("prompt_share", 0.5)])
+def test_other_settings_need_another_folder(tmp_path, name, value):
     run(tmp_path)
-    with pytest.raises(ConfigError, match=r"other settings \(lr\); give those, or another folder"):
-        run(tmp_path, TrainSettings(**{**vars_of(SETTINGS), "lr": 1e-3}))
+    with pytest.raises(ConfigError, match=rf"other settings \({name}\); give those, or another folder"):
+        run(tmp_path, TrainSettings(**{**vars_of(SETTINGS), name: value}))
+
+
+def test_when_a_run_ends_may_change(tmp_path):
+    done = run(tmp_path).progress
+    again = run(tmp_path, TrainSettings(**{**vars_of(SETTINGS), "patience": 1, "checkpoint_minutes": 1.0}))
+    assert again.progress == done
 
 
 def vars_of(settings):
