@@ -15,6 +15,7 @@ from adapters.target import FloatArray
 from orchestrator.errors import ConfigError, DecodeError
 from orchestrator.law import IdArray, Law, RealArray, log_softmax
 
+RANDOM_SEED = 2**32 - 1  # llama.cpp's way to ask for a fresh one (LLAMA_DEFAULT_SEED)
 _GROUP = 32  # ids whose maximum stands for them in the first pass of top-k
 
 

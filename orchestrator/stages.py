@@ -6,13 +6,11 @@ Knows what asking took, how deep the answers were right and what they promised; 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from orchestrator.promise import Pause, Promise
+
 _MEMORY = 24.0  # answers after which one has lost most of its weight
 _HOPE = 0.65  # chance per token before anything is known
-_HOPED = 1.2  # what asking promises in a new text at most, in plain speeds
-_BEFORE = 6.0  # decodes of this text that earlier ones count for, or hope where there are none
-_TEXTS = 64.0  # decodes of earlier texts that are remembered
 _OF_MARGIN = 0.4  # of what one plan must promise over plain decoding: a mean of many is less in doubt
-_FIRST_PAUSE, _LONGEST_PAUSE = 8, 256  # rounds between two tries where asking does not pay
 _MOST = 64
 _WARM = 3  # answers before which one may have taken long for being the first
 
@@ -21,44 +19,29 @@ _WARM = 3  # answers before which one may have taken long for being the first
 class Stage:
     """One source. token_ms: what one guess takes, None before the first answer; asked_ms: what the newest
     answer took by that; n_answers: so far; in_a_row: rounds in which it was asked, up to this one. reach[d]:
-    how often the first d + 1 guesses were all right. pause: rounds between two tries, wait: those that have
-    gone by. weighed: whether it was found not to pay, and nothing has been learned of it since. tokens, cost:
-    what the rounds of this text in which it was asked promised, and took in decodes of one row; usual: the
-    tokens for each such decode in earlier texts, of which `known` decodes are remembered."""
+    how often the first d + 1 guesses were all right. weighed: whether it was found not to pay, and nothing
+    has been learned of it since."""
 
     token_ms: float | None = None
     asked_ms: float = 0.0
     n_answers: int = 0
     in_a_row: int = 0
     reach: list[float] = field(default_factory=lambda: [_HOPE ** (d + 1) for d in range(_MOST)])
-    pause: int = _FIRST_PAUSE
-    wait: int = 0
+    promise: Promise = field(default_factory=Promise)
+    pause: Pause = field(default_factory=Pause)
     weighed: bool = False
-    tokens: float = 0.0
-    cost: float = 0.0
-    usual: float = _HOPED
-    known: float = _BEFORE
 
     def begin(self) -> None:
-        """Another text: what one is like says little of the next, so it is tried anew; at once, unless it has
-        usually not paid."""
-        self.usual = (self.known * self.usual + self.tokens) / (self.known + self.cost)
-        self.known = min(_TEXTS, self.known + self.cost)
-        self.tokens = self.cost = 0.0
-        pays = self.usual >= 1.0
-        self.pause = _FIRST_PAUSE if pays else 2 * _FIRST_PAUSE
-        self.wait, self.weighed = self.pause - 1 if pays else 0, False
-
-    @property
-    def promise(self) -> float:
-        """What asking promises, in plain speeds, where only what is likely is scored."""
-        return (_BEFORE * min(_HOPED, self.usual) + self.tokens) / (_BEFORE + self.cost)
+        """Another text: it is tried anew; at once, unless it has usually not paid."""
+        self.promise.begin()
+        self.pause.begin(tried_at_once=self.promise.usual >= 1.0)
+        self.weighed = False
 
     def promised(self, tokens: float, cost: float, row_ms: float) -> None:
         """A round in which it was asked: expected tokens, the decodes of one row that scoring them takes, and
         what such a decode takes."""
         if self.n_answers > 1:  # the first one says nothing of what others will take
-            self.tokens, self.cost = self.tokens + tokens, self.cost + cost + self.asked_ms / row_ms
+            self.promise.add(tokens, cost + self.asked_ms / row_ms)
 
     def goes_on(self, costs: Sequence[float], chances: Sequence[float], most: int, margin: float) -> bool:
         """Whether a longer chain may promise more than the one there is, or than none: chances of its paths
@@ -78,9 +61,9 @@ class Stage:
 
     def rests(self) -> bool:
         """Let a round go by without weighing it anew, if that would come to the same."""
-        if not self.weighed or self.wait + 1 >= self.pause:
+        if not self.weighed or self.pause.is_ending:
             return False
-        self.wait += 1
+        self.pause.goes_by()
         self.in_a_row = 0
         return True
 
@@ -94,17 +77,15 @@ class Stage:
     def _weigh(self, most: int, rival_gain: float, margin: float) -> int:
         if self.token_ms is None:
             return min(most, 2)
-        if self.promise > max(1.0 + _OF_MARGIN * (margin - 1.0), rival_gain):
-            self.pause, self.wait = _FIRST_PAUSE, 0
+        if self.promise.speed > max(1.0 + _OF_MARGIN * (margin - 1.0), rival_gain):
+            self.pause.end()
             return most
         if rival_gain > 1.0:
             return 0  # no loss, hence nothing to try
-        self.wait += 1
-        if self.wait < self.pause:
-            self.weighed = True
-            return 0
-        self.wait, self.pause = 0, min(_LONGEST_PAUSE, 2 * self.pause)
-        return most
+        if self.pause.goes_by():
+            return most
+        self.weighed = True
+        return 0
 
     def answered(self, n_guesses: int, seconds: float) -> None:
         """So many guesses took so long."""

@@ -23,8 +23,8 @@ from orchestrator.engine import Engine
 from orchestrator.openai.answer import Answer
 from orchestrator.openai.parameters import Call, chat_call, completion_call
 from orchestrator.openai.replies import Reply
+from orchestrator.sampling import RANDOM_SEED
 
-RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED
 Replied = Reply | Iterator[Reply]
 
 

@@ -6,7 +6,7 @@ Knows which features and tokens the head has read, how they line up, and how a t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
+from math import log, prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from heads.trees import rerank
 from orchestrator.context import Context
 from orchestrator.draft import EMPTY, Draft, Walk
 from orchestrator.drafters.base import Drafter
+from orchestrator.drafters.chain import grown
 from orchestrator.sampler import Guess
 
 if TYPE_CHECKING:
@@ -148,25 +149,18 @@ class EagleDrafter(Drafter):
 
     def _chain(self, context: Context, n: int) -> Draft:
         k = self._n_candidates(context, 1)
-        ids, logp = self._state.open(k)
-        guesses: list[Guess] = []
-        chance = 1.0
-        while True:
-            guess = context.sampler.guess_among(ids[0], logp[0], len(context), len(guesses), 1)[0]
-            # where q is handed over, stopping on the token that was drawn would change its law
-            if guess.prob < self._p_min and guess.q is None:
-                break
-            guesses.append(guess)
-            chance *= guess.prob
-            if len(guesses) == n:
-                break
-            probs = [guess.prob for guess in guesses]
-            if guess.q is None and (chance < _HOPELESS or not self.gate.goes_on(self.name, probs, n)):
-                break
-            ids, logp = self._state.grow([len(guesses) - 2], [guess.token], k)
-        q = tuple(guess.q for guess in guesses if guess.q is not None)
-        tokens, probs = [guess.token for guess in guesses], [guess.prob for guess in guesses]
-        return Draft.chain(tokens, probs, source=self.name, q=q or None)
+
+        def guess(so_far: Sequence[Guess]) -> Guess:
+            if so_far:
+                ids, logp = self._state.grow([len(so_far) - 2], [so_far[-1].token], k)
+            else:
+                ids, logp = self._state.open(k)
+            return context.sampler.guess_among(ids[0], logp[0], len(context), len(so_far), 1)[0]
+
+        def goes_on(probs: Sequence[float]) -> bool:
+            return prod(probs) >= _HOPELESS and self.gate.goes_on(self.name, probs, n)
+
+        return grown(self.name, n, guess, goes_on, p_min=self._p_min)
 
     def _tree(self, context: Context, n: int) -> Draft:
         """EAGLE-2: on each level the likeliest nodes are grown; of all nodes the likeliest are drafted."""

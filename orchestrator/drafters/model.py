@@ -13,6 +13,7 @@ from adapters.target import FloatArray, IntArray, common_length
 from orchestrator.context import Context
 from orchestrator.draft import Draft
 from orchestrator.drafters.base import Drafter
+from orchestrator.drafters.chain import grown
 from orchestrator.drafters.setup import Setup
 from orchestrator.errors import ConfigError, UnsupportedTarget
 from orchestrator.sampler import Guess
@@ -66,33 +67,18 @@ class ModelDrafter(Drafter):
         n = min(budget, self.max_draft, self._n_ctx - len(context))
         if n <= 0:  # the draft model's context is full
             return Draft()
-        guesses = self._guess(context, n)
-        q = tuple(guess.q for guess in guesses if guess.q is not None)
-        return Draft.chain(
-            [guess.token for guess in guesses],
-            [guess.prob for guess in guesses],
-            source=self.name,
-            q=q if q else None,
-        )
-
-    def _guess(self, context: Context, n: int) -> list[Guess]:
         row = self._catch_up(context)
-        guesses: list[Guess] = []
-        ahead: list[int] = []
-        while True:
-            guess = context.sampler.guess(self._fitted(row), len(context), ahead)
-            # where q is handed over, stopping on the token that was drawn would change its law
-            if guess.prob < self._p_min and guess.q is None:
-                break
-            guesses.append(guess)
-            ahead.append(guess.token)
-            if len(guesses) == n or (guess.q is None and not self._goes_on(guesses, n)):
-                break
-            row = self._model.extend([guess.token])
-        return guesses
 
-    def _goes_on(self, guesses: list[Guess], n: int) -> bool:
-        return self.gate.goes_on(self.name, [guess.prob for guess in guesses], n)
+        def guess(so_far: Sequence[Guess]) -> Guess:
+            nonlocal row
+            if so_far:
+                row = self._model.extend([so_far[-1].token])
+            return context.sampler.guess(self._fitted(row), len(context), [one.token for one in so_far])
+
+        def goes_on(probs: Sequence[float]) -> bool:
+            return self.gate.goes_on(self.name, probs, n)
+
+        return grown(self.name, n, guess, goes_on, p_min=self._p_min)
 
     def _catch_up(self, context: Context) -> FloatArray:
         """Logits after the newest token, once the cache has dropped wrong guesses and read what is new."""

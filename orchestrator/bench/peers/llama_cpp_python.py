@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from orchestrator.bench.answer import Answer
-from orchestrator.bench.peers.sampling import RANDOM_SEED, llama_seed, same_words, sampling_of
+from orchestrator.bench.peers.sampling import llama_seed, same_words, sampling_of
 from orchestrator.errors import BenchError
-from orchestrator.sampling import Sampling
+from orchestrator.sampling import RANDOM_SEED, Sampling
 
 Processor = Callable[[Any, Any], Any]  # (token ids, logits [n_vocab]) -> logits
 

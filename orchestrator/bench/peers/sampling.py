@@ -10,9 +10,7 @@ from typing import Any
 
 from orchestrator.config import override
 from orchestrator.errors import ConfigError
-from orchestrator.sampling import Sampling
-
-RANDOM_SEED = 2**32 - 1  # llama.cpp's way to ask for a fresh one
+from orchestrator.sampling import RANDOM_SEED, Sampling
 
 
 def sampling_of(settings: Mapping[str, Any]) -> Sampling:
