@@ -75,7 +75,7 @@ def load(store: FeatureStore, texts: Sequence[Text], *, prompt_share: float = 1.
     for place, text in enumerate(texts):
         tokens[place, : text.n], rows[place, : text.n] = store.read(text)
         counts[place, text.n_prompt : text.n] = True
-        chosen = np.random.default_rng([seed, text.start]).random(text.n_prompt) < prompt_share
+        chosen = np.random.default_rng([seed % 2**64, text.start]).random(text.n_prompt) < prompt_share
         taught[place, : text.n_prompt] = torch.from_numpy(chosen)
         taught[place, text.n_prompt : text.n] = True
     features, last = torch.split(rows, [store.n_features, store.n_last], dim=-1)
