@@ -3,6 +3,7 @@
 import socket
 import threading
 from contextlib import ExitStack, contextmanager
+from time import sleep
 
 import pytest
 from openai import OpenAI
@@ -82,3 +83,15 @@ def start(engine):
     """Starts servers with settings of their own, on the same engine; one at a time."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(running(engine, **{"grace": 1, **settings}))
+
+
+@pytest.fixture
+def slow(engine, monkeypatch):
+    """Rounds take 20 ms at least: an answer of thousands of tokens takes seconds on every machine."""
+    score = engine.target.score
+
+    def slowly(draft):
+        sleep(0.02)
+        return score(draft)
+
+    monkeypatch.setattr(engine.target, "score", slowly)

@@ -55,6 +55,7 @@ def test_fifty_clients_are_all_served_where_the_line_is_long_enough(start):
         assert list(pool.map(ask, range(50))) == alone
 
 
+@pytest.mark.usefixtures("slow")
 def test_who_came_first_is_served_first(start):
     server, order = start(), []
     with server.wire.open({**LONG, "stream": True}) as first:
@@ -72,6 +73,7 @@ def test_who_came_first_is_served_first(start):
     assert order == list(range(6))
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_client_that_leaves_in_the_middle_frees_its_place(start):
     server = start(max_queue=0)
     connection = server.wire.open({**LONG, "stream": True})
@@ -85,6 +87,7 @@ def test_a_client_that_leaves_in_the_middle_frees_its_place(start):
     assert server.figures()["pilotfish_generated_tokens_total"] < 4000
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_client_that_does_not_stream_and_leaves_frees_its_place(start):
     server = start(max_queue=0)
     connection = server.wire.open(LONG)
@@ -96,6 +99,7 @@ def test_a_client_that_does_not_stream_and_leaves_frees_its_place(start):
     assert server.figures()[left] == 1
 
 
+@pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_while_it_waits_frees_its_place(start, stream):
     server = start(max_queue=1)
@@ -140,6 +144,7 @@ def test_a_reader_that_stands_still_is_given_up(start):
         wait_until(server.is_free, 2)
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_request_that_takes_too_long_ends(start):
     server = start(timeout=0.3)
     answer = server.wire.post(LONG)

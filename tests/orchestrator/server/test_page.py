@@ -108,6 +108,7 @@ def test_what_is_being_written_stays_in_view(page, server):
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("slow")
 def test_stop_frees_the_place(page, start):
     server = start(max_queue=0)
     visit(page, server, 4000)
@@ -123,6 +124,7 @@ def test_stop_frees_the_place(page, start):
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("slow")
 def test_what_went_wrong_is_said_on_the_page(page, start):
     server = start(timeout=0.3)
     visit(page, server, 4000)

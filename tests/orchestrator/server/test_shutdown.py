@@ -28,9 +28,10 @@ def dies(wire):
     return False
 
 
+@pytest.mark.usefixtures("slow")
 def test_the_running_answer_is_finished_and_others_are_sent_away(start):
     server = start(grace=20)
-    with begun(server, max_tokens=1500) as running, server.wire.open({"prompt": "x"}) as waiting:
+    with begun(server, max_tokens=600) as running, server.wire.open({"prompt": "x"}) as waiting:
         wait_until(lambda: server.service.line.n_waiting == 1)
         server.server.should_exit = True
         refused = read(waiting)
@@ -50,6 +51,7 @@ def drained(connection):
     return data
 
 
+@pytest.mark.usefixtures("slow")
 def test_an_answer_that_takes_longer_than_the_grace_period_is_ended(start):
     server = start(grace=0.2)
     with server.client() as client:
@@ -61,6 +63,7 @@ def test_an_answer_that_takes_longer_than_the_grace_period_is_ended(start):
     wait_until(server.is_free)
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_server_that_stops_says_so_to_whoever_is_connected(start):
     server = start(grace=20)
     with begun(server, max_tokens=2000), server.wire.connect() as early:
@@ -93,6 +96,7 @@ def test_a_signal_ends_the_process_in_order(tiny, sent):
     assert program.returncode == 0 and b"Traceback" not in said[1], said
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_second_signal_does_not_wait(start):
     server = start(grace=60)
     with begun(server, max_tokens=4000) as running:
