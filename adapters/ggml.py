@@ -129,6 +129,7 @@ class Graph:
         weakref.finalize(self, self._context.close)
         self._graph = lib.new_graph_custom(self._context.pointer, _MOST, False)
         self._finished, self._views = False, set[int]()
+        self._writes: list[Tensor] = []
         self._kept: dict[int, object] = {}  # others whose tensors are operands
 
     # -- operations ------------------------------------------------------------------------------
@@ -141,13 +142,15 @@ class Graph:
 
     def write(self, into: Tensor, rows: Tensor, places: Tensor) -> Tensor:
         """`rows [d, n, h]` to the rows of `into [d, m, h]` at `places [n]`, int64, each below m when computed
-        -> `into` as it is then."""
+        -> `into` as it is then. What is asked for later may read `into` itself, too."""
         d, n, h, _ = rows.shape
         _expect(rows.kind == Kind.F32 and into.kind in (Kind.F32, Kind.F16), f"{rows} into {into}")
         _expect(into.shape[0] == d and into.shape[2] == h and rows.shape[3] == 1, f"{rows} into {into}")
         _expect(places.kind == Kind.I64 and places.shape == (n, 1, 1, 1), f"places {places} of {rows}")
         _expect(rows.strides[0] == 4, f"rows with gaps {rows}")
-        return self._made("set_rows", into.shape, into, rows, places, kind=into.kind, strides=into.strides)
+        made = self._made("set_rows", into.shape, into, rows, places, kind=into.kind, strides=into.strides)
+        self._writes.append(made)
+        return made
 
     def concat(self, first: Tensor, second: Tensor) -> Tensor:
         """Along the first dimension."""
@@ -253,6 +256,10 @@ class Graph:
         """Allocate what lies between; the arrays are where each `compute` leaves the outputs, in shape
         `[n, width]`."""
         lib = functions()
+        for (
+            written
+        ) in self._writes:  # first, and in their order, as later operations may read what is written
+            lib.build_forward_expand(self._graph, written.pointer)
         for output in outputs:
             _expect(output.is_contiguous and output.kind == Kind.F32, f"output {output}")
             _expect(output.pointer not in self._views, f"{output} is a view: its memory may be used again")

@@ -19,7 +19,7 @@ from heads.eagle import Eagle
 from heads.passes import Pass, Place, Said, TorchPass
 
 _STRETCH = 256  # pairs read at once: their mask grows with the square
-_FEW = 32  # pairs up to which passes of few rows are the quicker ones
+_FEW = 64  # pairs up to which passes of few rows are the quicker ones
 _LEAST = 1e-30  # a probability, so that its logarithm is a number
 _MOST_NODES = 64  # first size of a tree's ancestor table
 
@@ -84,22 +84,22 @@ class DraftState:
     @torch.inference_mode()
     def read(self, features: FloatArray, tokens: Sequence[int]) -> None:
         """Append pairs: features `[n, F]` of the target and the n tokens after them."""
-        n, few = len(tokens), 0 if self._few is self._many else _FEW
-        start = 0
-        while n - start > few:  # but for the last: who says what comes after it is quick with few rows
-            stop = min(n - (few > 0), start + _STRETCH)
-            self._read(self._many, features[start:stop], tokens[start:stop])
+        most, start, n = _STRETCH if self._few is self._many else _FEW, 0, len(tokens)
+        while n - start > most:
+            stop = min(n - 1, start + _STRETCH)
+            self._many.keep(features[start:stop], tokens[start:stop], self._next_place(stop - start))
+            self._cache.n += stop - start
             start = stop
         if start < n:
-            self._read(self._few, features[start:], tokens[start:])
+            self._said = self._few.read(features[start:], tokens[start:], self._next_place(n - start))
+            self._cache.n += n - start
 
-    def _read(self, by: Pass, features: FloatArray, tokens: Sequence[int]) -> None:
-        start, n = self._cache.n, len(tokens)
+    def _next_place(self, n: int) -> Place:
+        """Of `n` further pairs."""
+        start = self._cache.n
         self._cache.reserve(start + n + _MOST_NODES)
         first = max(0, start + 1 - self._window) if self._window else 0
-        place = Place(start, first, range(start, start + n), self._causal(first, start, n))
-        self._said = by.read(features, tokens, place)
-        self._cache.n = start + n
+        return Place(start, first, range(start, start + n), self._causal(first, start, n))
 
     def _causal(self, first: int, start: int, n: int) -> NDArray[np.bool_] | None:
         """What n new rows from `start` on see of the rows from `first` on."""

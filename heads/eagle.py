@@ -7,6 +7,7 @@ back. Knows the forward pass; nothing of trees, of positions in a text, or of wh
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -73,11 +74,23 @@ class Eagle(nn.Module):
         """`[n, F]` features of the target -> `[n, width]` that the layers go on with; here they are those."""
         return features.to(self.dtype)
 
-    def forward(self, g: Tensor, tokens: Tensor, cache: DraftCache, view: View) -> Tensor:
-        """g `[n, width]`: a feature each; tokens `[n]`: the token after each -> out `[n, width]`."""
-        out, x = self.enter(self.embed(tokens), g)
-        for index, layer in enumerate(cast(Iterable[Layer], self.layers)):
-            out = layer(out, layer.entering(out) if index else x, cache, index, view)
+    def forward(
+        self, g: Tensor, tokens: Tensor, cache: DraftCache, view: View, n_out: int | None = None
+    ) -> Tensor:
+        """g `[n, width]`: a feature each; tokens `[n]`: the token after each -> out `[n_out, width]`, of the
+        last rows, None = of all. Of the others the last layer, which is most often the only one, computes no
+        more than what later rows see of them."""
+        residual, x = self.enter(self.embed(tokens), g)
+        layers = list(cast(Iterable[Layer], self.layers))
+        for index, (layer, following) in enumerate(pairwise(layers)):
+            residual = layer(residual, x, cache, index, view)
+            x = following.entering(residual)
+        last, n_kept = len(layers) - 1, 0 if n_out is None else len(x) - n_out
+        if n_kept:
+            layers[last].keep(x[:n_kept], cache, last, view)
+        if n_kept == len(x):
+            return residual[n_kept:]
+        out: Tensor = layers[last](residual[n_kept:], x[n_kept:], cache, last, view.from_row(n_kept))
         return out
 
     def embed(self, tokens: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ graph is computed. Shapes are ggml's: `[width, n]` is n rows.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -58,6 +59,22 @@ class Cells:
     positions: Tensor
     mask: Tensor
 
+    def rows(self, graph: Graph, first: int, n: int) -> "Cells":
+        """Those of `n` rows from `first` on."""
+        if n == self.mask.shape[1]:
+            return self
+        places, positions = (
+            graph.view(x, (n,), offset=first * x.strides[0]) for x in (self.places, self.positions)
+        )
+        mask = graph.view(self.mask, (self.mask.shape[0], n), offset=first * self.mask.strides[1])
+        return Cells(self.layers, places, positions, mask)
+
+
+def _from(graph: Graph, x: Tensor, first: int) -> Tensor:
+    """Rows `first` and on of `x [width, n]`."""
+    shape = (x.shape[0], x.shape[1] - first)
+    return graph.view(x, shape, offset=first * x.strides[1]) if first else x
+
 
 class GgmlLayer:
     """`heads.layer.Layer`."""
@@ -65,9 +82,11 @@ class GgmlLayer:
     def __init__(self, network: "GgmlNetwork", layer: Layer) -> None:
         self._heads, self._kv, self._d, self._eps = layer.n_heads, layer.n_kv, layer.head_dim, layer.eps
         self._qkv, self._o = network.linear(layer.qkv), network.linear(layer.o)
+        self._kept = network.linear(layer.qkv, layer.n_heads * layer.head_dim)  # keys and values
         self._gate_up, self._down = network.linear(layer.gate_up), network.linear(layer.down)
         self._input_norm = network.optional(layer.input_norm)
         self._post_norm = network.numbers(layer.post_norm)
+        self._k_norm = network.optional(layer.k_norm)
         self._qk_norm: Tensor | None = None  # [head_dim, heads of queries and keys]
         if layer.q_norm is not None and layer.k_norm is not None:
             parts = [layer.q_norm.expand(self._heads, -1), layer.k_norm.expand(self._kv, -1)]
@@ -84,30 +103,34 @@ class GgmlLayer:
         z = self._gate_up.of(graph, graph.rms_norm(r, self._post_norm, self._eps))
         return graph.add(r, self._down.of(graph, graph.swiglu(z)))
 
+    def keep(self, graph: Graph, network: "GgmlNetwork", x: Tensor, cells: Cells, index: int) -> None:
+        """Of the rows of `cells` only what others see of them."""
+        self._written(graph, network, self._kept.of(graph, x), 0, cells, index)
+
     def _attention(self, graph: Graph, network: "GgmlNetwork", x: Tensor, cells: Cells, index: int) -> Tensor:
         n, d, heads, kv = x.shape[1], self._d, self._heads, self._kv
-        one, row = d * 4, (heads + 2 * kv) * d * 4  # bytes of a head, and of a row
-        rows = self._qkv.of(graph, x)
-        qk = graph.view(rows, (d, heads + kv, n), (one, row))
-        if self._qk_norm is not None:
-            qk = graph.rms_norm(qk, self._qk_norm, self._eps)
-        qk = graph.rotate(qk, cells.positions, network.factors, network.theta)
-        turned = (heads + kv) * one
-        queries = graph.view(qk, (d, n, heads), (turned, one))
-        keys = graph.view(qk, (d, n, kv), (turned, one), heads * one)
-        values = graph.view(rows, (d, n, kv), (row, one), (heads + kv) * one)
-        seen = [
-            self._seen(graph, memory, new, cells)
-            for memory, new in zip(cells.layers[index], (keys, values), strict=True)
-        ]
+        qk, written = self._written(graph, network, self._qkv.of(graph, x), heads, cells, index)
+        queries = graph.view(qk, (d, n, heads), ((heads + kv) * d * 4, d * 4))
+        shape = (d, cells.mask.shape[0], kv)  # the part of the cache that the mask is about
+        seen = [graph.view(memory, shape, memory.strides[1:3]) for memory in written]
         mixed = graph.attention(queries, seen[0], seen[1], cells.mask)
         return graph.view(mixed, (heads * d, n))
 
-    def _seen(self, graph: Graph, memory: Tensor, new: Tensor, cells: Cells) -> Tensor:
-        """The part of the cache that the mask is about, the new rows in it."""
-        written = graph.write(memory, new, cells.places)
-        shape = (self._d, cells.mask.shape[0], self._kv)
-        return graph.view(written, shape, memory.strides[1:3])
+    def _written(
+        self, graph: Graph, network: "GgmlNetwork", rows: Tensor, heads: int, cells: Cells, index: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(queries and keys, turned, `[d, heads + kv, n]`; the cache with the new keys, and with the new
+        values). rows `[(heads + 2 kv) * d, n]`: of as many query heads, then of the keys and values."""
+        n, d, kv = rows.shape[1], self._d, self._kv
+        one, row, turned = d * 4, (heads + 2 * kv) * d * 4, (heads + kv) * d * 4  # bytes
+        qk, norm = graph.view(rows, (d, heads + kv, n), (one, row)), self._qk_norm if heads else self._k_norm
+        if norm is not None:
+            qk = graph.rms_norm(qk, norm, self._eps)
+        qk = graph.rotate(qk, cells.positions, network.factors, network.theta)
+        keys = graph.view(qk, (d, n, kv), (turned, one), heads * one)
+        values = graph.view(rows, (d, n, kv), (row, one), (heads + kv) * one)
+        pairs = zip(cells.layers[index], (keys, values), strict=True)
+        return qk, [graph.write(memory, new, cells.places) for memory, new in pairs]
 
 
 class GgmlNetwork:
@@ -150,16 +173,16 @@ class GgmlNetwork:
     def optional(self, values: torch.Tensor | None) -> Tensor | None:
         return None if values is None else self.numbers(values)
 
-    def linear(self, matrix: nn.Module) -> Linear:
-        if isinstance(matrix, BlockMatrix):
-            packed = matrix.weight
-            self._kept.append(packed)
-            n_in, n_out = packed.shape[1] // (2 + BLOCK) * BLOCK, len(packed)
-            weight = self._memory.tensor(packed.data_ptr(), Kind.Q8_0, n_in, n_out)
-            return Linear(weight, self.optional(matrix.bias))
-        if not isinstance(matrix, nn.Linear):
+    def linear(self, matrix: nn.Module, first: int = 0) -> Linear:
+        """Its outputs from `first` on."""
+        if not isinstance(matrix, BlockMatrix | nn.Linear):
             raise HeadError(f"no graph of a {type(matrix).__name__}")
-        return Linear(self.tensor(matrix.weight), self.optional(matrix.bias))
+        rows, bias = matrix.weight[first:], None if matrix.bias is None else self.numbers(matrix.bias[first:])
+        if isinstance(matrix, nn.Linear):
+            return Linear(self.tensor(rows), bias)
+        self._kept.append(rows)
+        n_in = rows.shape[1] // (2 + BLOCK) * BLOCK
+        return Linear(self._memory.tensor(rows.data_ptr(), Kind.Q8_0, n_in, len(rows)), bias)
 
     # -- the forward pass ------------------------------------------------------------------------
 
@@ -176,13 +199,20 @@ class GgmlNetwork:
             x = graph.view(each, (h * n_taps, n))
         return self._fc.of(graph, x)
 
-    def forward(self, graph: Graph, g: Tensor, tokens: Tensor, cells: Cells) -> Tensor:
-        """g `[width, n]`, tokens `[n]` -> out `[width, n]`."""
-        out, x = self._enter(graph, self._embed(graph, tokens), g)
-        for index, layer in enumerate(self._layers):
-            entering = layer.entering(graph, out) if index else x
-            out = layer.forward(graph, self, out, entering, cells, index)
-        return out
+    def forward(self, graph: Graph, g: Tensor, tokens: Tensor, cells: Cells, n_out: int) -> Tensor | None:
+        """g `[width, n]`, tokens `[n]` -> out `[width, n_out]`, of the last rows; None of none."""
+        residual, x = self._enter(graph, self._embed(graph, tokens), g)
+        for index, (layer, following) in enumerate(pairwise(self._layers)):
+            residual = layer.forward(graph, self, residual, x, cells, index)
+            x = following.entering(graph, residual)
+        index, n_kept = len(self._layers) - 1, x.shape[1] - n_out
+        if n_kept:
+            kept = graph.view(x, (x.shape[0], n_kept))
+            self._layers[index].keep(graph, self, kept, cells.rows(graph, 0, n_kept), index)
+        if not n_out:
+            return None
+        residual, x = (_from(graph, rows, n_kept) for rows in (residual, x))
+        return self._layers[index].forward(graph, self, residual, x, cells.rows(graph, n_kept, n_out), index)
 
     def say(self, graph: Graph, out: Tensor) -> tuple[Tensor, Tensor]:
         """(feedback `[width, n]`, logits `[n_vocab, n]`)."""

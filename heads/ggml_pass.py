@@ -20,6 +20,7 @@ from heads.ggml_network import Cells, GgmlNetwork, over
 from heads.passes import Place
 
 MOST_ROWS = 8  # of one graph; more go in turns
+KEEP, READ, GROW = "keep", "read", "grow"  # what a graph is for, as heads.passes says it
 _PADDING = 256  # rows of the cache; one graph serves them all, as it skips what is masked
 _MOST_GRAPHS = 32  # kept
 
@@ -39,28 +40,23 @@ class Room:
 
 
 class Step:
-    """A graph with its inputs, for `n` rows that see the first `n_seen` rows of the cache.
+    """A graph with its inputs, for `n` rows that see the first `n_seen` rows of the cache."""
 
-    reads: whether it begins with the target's features, and says something after the last row only.
-    """
-
-    def __init__(self, network: GgmlNetwork, room: Room, cpu: Cpu, reads: bool, n: int, n_seen: int) -> None:
+    def __init__(self, network: GgmlNetwork, room: Room, cpu: Cpu, use: str, n: int, n_seen: int) -> None:
         spec, memory, graph = network.spec, Memory(), Graph()
-        width = spec.n_taps * spec.hidden_size if reads and spec.family == "eagle3" else spec.width
+        width = spec.n_taps * spec.hidden_size if use != GROW and spec.family == "eagle3" else spec.width
         self.values = np.zeros((n, width), np.float32)
         self.tokens, self.positions = np.zeros(n, np.int32), np.zeros(n, np.int32)
         self.places, self.mask = np.zeros(n, np.int64), np.zeros((n, n_seen), np.float16)
-        self._last = np.array([n - 1], np.int32)
         cells = Cells(room.layers, *(memory.array(x) for x in (self.places, self.positions, self.mask)))
-        g = memory.array(self.values)
-        out = network.forward(graph, network.fuse(graph, g) if reads else g, memory.array(self.tokens), cells)
-        if reads and n > 1:
-            out = graph.rows(out, memory.array(self._last))
-        self.said = GgmlSaid(*map(torch.from_numpy, graph.finish(cpu, *network.say(graph, out))))
-        self._graph = graph
+        g, ids, self._graph = memory.array(self.values), memory.array(self.tokens), graph
+        g = g if use == GROW else network.fuse(graph, g)
+        out = network.forward(graph, g, ids, cells, {KEEP: 0, READ: 1, GROW: n}[use])
+        said = graph.finish(cpu, *(() if out is None else network.say(graph, out)))
+        self.said = GgmlSaid(*map(torch.from_numpy, said)) if said else None
 
-    def compute(self, values: FloatArray, tokens: Sequence[int], place: Place) -> GgmlSaid:
-        """The same memory each time."""
+    def compute(self, values: FloatArray, tokens: Sequence[int], place: Place) -> None:
+        """What it says, if anything, is in `said`, the same memory each time."""
         n = len(tokens)
         self.values[:], self.tokens[:], self.positions[:] = values, tokens, place.positions
         self.places[:] = range(place.start, place.start + n)
@@ -70,7 +66,6 @@ class Step:
         else:
             self.mask[:, place.first : place.first + place.mask.shape[1]][place.mask] = 0
         self._graph.compute()
-        return self.said
 
 
 class GgmlPass:
@@ -79,27 +74,40 @@ class GgmlPass:
     def __init__(self, network: Eagle, cache: DraftCache, n_threads: int) -> None:
         self._network, self._cache, self._cpu = GgmlNetwork(network), cache, Cpu(n_threads)
         self._room: Room | None = None
-        self._steps: dict[tuple[bool, int, int], Step] = {}  # the one used last is the last
+        self._steps: dict[tuple[str, int, int], Step] = {}  # the one used last is the last
+
+    def keep(self, features: FloatArray, tokens: Sequence[int], place: Place) -> None:
+        for rows, part in _parts(place, len(tokens)):
+            self._run(KEEP, features[rows], tokens[rows], part)
 
     def read(self, features: FloatArray, tokens: Sequence[int], place: Place) -> GgmlSaid:
-        for rows, part in _parts(place, len(tokens)):
-            said = self._run(True, features[rows], tokens[rows], part)
-        return _kept(said)  # whatever is grown before the next read, and wherever the cache moves
+        *others, (rows, last) = _parts(place, len(tokens))
+        for before, part in others:
+            self._run(KEEP, features[before], tokens[before], part)
+        # a copy, for whatever is grown before the next read, and wherever the cache moves
+        return _kept(self._said(READ, features[rows], tokens[rows], last))
 
     def grow(self, g: Tensor, tokens: Sequence[int], place: Place) -> GgmlSaid:
         if len(tokens) <= MOST_ROWS:
-            said = self._run(False, g.numpy(), tokens, place)
+            said = self._said(GROW, g.numpy(), tokens, place)
             return GgmlSaid(said.feedback.clone(), said.logits)
         parts = list(_parts(place, len(tokens)))
-        found = [_kept(self._run(False, g[rows].numpy(), tokens[rows], part)) for rows, part in parts]
+        found = [_kept(self._said(GROW, g[rows].numpy(), tokens[rows], part)) for rows, part in parts]
         return GgmlSaid(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
 
-    def _run(self, reads: bool, values: FloatArray, tokens: Sequence[int], place: Place) -> GgmlSaid:
+    def _said(self, use: str, values: FloatArray, tokens: Sequence[int], place: Place) -> GgmlSaid:
+        said = self._run(use, values, tokens, place).said
+        assert said is not None
+        return said
+
+    def _run(self, use: str, values: FloatArray, tokens: Sequence[int], place: Place) -> Step:
         if not 0 <= min(tokens) <= max(tokens) < self._network.n_embeddings:
             raise IndexError(f"tokens {tokens} beyond the {self._network.n_embeddings} of the embedding")
-        return self._step(reads, len(tokens), place.start + len(tokens)).compute(values, tokens, place)
+        step = self._step(use, len(tokens), place.start + len(tokens))
+        step.compute(values, tokens, place)
+        return step
 
-    def _step(self, reads: bool, n: int, n_used: int) -> Step:
+    def _step(self, use: str, n: int, n_used: int) -> Step:
         room = self._room
         if room is None or room.n != self._cache.n_room:
             self._steps.clear()  # they point to where it was
@@ -107,7 +115,7 @@ class GgmlPass:
         if n_used > room.n:
             raise ValueError(f"{n_used} rows in a cache with room for {room.n}; reserve it first")
         n_seen = min(room.n, -(-n_used // _PADDING) * _PADDING)
-        key = (reads, n, n_seen)
+        key = (use, n, n_seen)
         step = self._steps.pop(key, None)
         if step is None:
             step = Step(self._network, room, self._cpu, *key)

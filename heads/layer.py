@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from heads.draft_cache import DraftCache
-from heads.matrix import matrix
+from heads.matrix import matrix, product_from
 from heads.norm import normed
 from heads.rope import rotate
 from heads.spec import EagleSpec
@@ -31,6 +31,11 @@ class View(NamedTuple):
     cos: Tensor
     sin: Tensor
     mask: Tensor | None
+
+    def from_row(self, n: int) -> "View":
+        """Without the first `n` rows."""
+        mask = None if self.mask is None else self.mask[n:]
+        return View(self.start + n, self.first, self.cos[n:], self.sin[n:], mask)
 
 
 class Layer(nn.Module):
@@ -72,6 +77,16 @@ class Layer(nn.Module):
         """residual `[n, width]`, x `[n, n_in]` -> `[n, width]`; keys and values go into layer `index`."""
         r = residual + self._attention(x, cache, index, view)
         return r + self.mlp(r)
+
+    def keep(self, x: Tensor, cache: DraftCache, index: int, view: View) -> None:
+        """Of the first rows of `view` only what others see of them: x `[n, n_in]`."""
+        rows = product_from(self.n_heads * self.head_dim, self.qkv, x)
+        rows = rows.view(len(x), 2 * self.n_kv, self.head_dim)
+        keys = rows[:, : self.n_kv]
+        if self.k_norm is not None:
+            keys = normed(keys, self.k_norm, self.eps)
+        keys = rotate(keys, view.cos[: len(x)], view.sin[: len(x)])
+        cache.write(index, view.start, keys, rows[:, self.n_kv :])
 
     def _attention(self, x: Tensor, cache: DraftCache, index: int, view: View) -> Tensor:
         n = len(x)

@@ -37,12 +37,12 @@ class Int8Matrix(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if bias is None else bias.to(torch.bfloat16))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[..., n_in]` -> `[..., n_out]`."""
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """`[..., n_in]` -> `[..., n_out]`, of the outputs from `first` on."""
         rows = x.reshape(-1, x.shape[-1])
-        out: Tensor = torch._weight_int8pack_mm(rows, self.weight, self.scale)
+        out: Tensor = torch._weight_int8pack_mm(rows, self.weight[first:], self.scale[first:])
         out = out.view(*x.shape[:-1], -1)
-        return out if self.bias is None else out + self.bias
+        return out if self.bias is None else out + self.bias[first:]
 
 
 class BlockMatrix(nn.Module):
@@ -68,11 +68,11 @@ class BlockMatrix(nn.Module):
         self.register_buffer("weight", packed.flatten(1))
         self.register_buffer("bias", bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[..., n_in]` -> `[..., n_out]`."""
-        stretches = _stretches(len(self.weight), self.in_features)
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """`[..., n_in]` -> `[..., n_out]`, of the outputs from `first` on."""
+        stretches = _stretches(len(self.weight), self.in_features, first)
         out = torch.cat([linear(x, self.rows(rows, x.dtype)) for rows in stretches], dim=-1)
-        return out if self.bias is None else out + self.bias
+        return out if self.bias is None else out + self.bias[first:]
 
     def rows(self, rows: slice, dtype: torch.dtype) -> Tensor:
         """Those rows of the matrix that it stands for."""
@@ -86,10 +86,10 @@ _LEAST = 6e-8  # the smallest float16
 _STRETCH = 2**21  # numbers
 
 
-def _stretches(n_out: int, n_in: int) -> Iterator[slice]:
+def _stretches(n_out: int, n_in: int, first: int = 0) -> Iterator[slice]:
     """Rows that are rounded together: a head may be larger than the memory that is left."""
     n = max(1, _STRETCH // n_in)
-    return (slice(start, start + n) for start in range(0, n_out, n))
+    return (slice(start, start + n) for start in range(first, n_out, n))
 
 
 def matrix(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
@@ -99,6 +99,17 @@ def matrix(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     made.weight = nn.Parameter(weight)
     made.register_parameter("bias", None if bias is None else nn.Parameter(bias))
     return made
+
+
+def product_from(first: int, matrix: nn.Module, x: Tensor) -> Tensor:
+    """`matrix(x)` from output `first` on, without computing what comes before."""
+    out: Tensor
+    if isinstance(matrix, nn.Linear):
+        bias: Tensor | None = matrix.bias  # None where there is none, whatever PyTorch's types say
+        out = linear(x, matrix.weight[first:], None if bias is None else bias[first:])
+    else:
+        out = matrix(x, first)
+    return out
 
 
 def to_int8(network: nn.Module, keep: Collection[str] = ()) -> None:

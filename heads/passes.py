@@ -44,8 +44,11 @@ class Said(Protocol):
 class Pass(Protocol):
     """One way to compute a network over a cache; several may take turns on the same one."""
 
+    def keep(self, features: FloatArray, tokens: Sequence[int], place: Place) -> None:
+        """The target's features `[n, F]`, for later rows to see."""
+
     def read(self, features: FloatArray, tokens: Sequence[int], place: Place) -> Said:
-        """Of the target's features `[n, F]`; what is said after the last row."""
+        """The same, and what is said after the last row."""
 
     def grow(self, g: Tensor, tokens: Sequence[int], place: Place) -> Said:
         """Of fed-back rows `[n, width]`; what is said after each."""
@@ -75,17 +78,22 @@ class TorchPass:
         spec = network.spec
         self._rope = RotaryTable(spec.rope, spec.head_dim, network.dtype, network.device)
 
+    def keep(self, features: FloatArray, tokens: Sequence[int], place: Place) -> None:
+        self._forward(self._fused(features), tokens, place, 0)
+
     def read(self, features: FloatArray, tokens: Sequence[int], place: Place) -> TorchSaid:
-        network = self._network
-        g = network.fuse(torch.tensor(features, device=network.device))  # a copy, as they may be read-only
-        return TorchSaid(network, self._forward(g, tokens, place)[-1:])
+        return TorchSaid(self._network, self._forward(self._fused(features), tokens, place, 1))
 
     def grow(self, g: Tensor, tokens: Sequence[int], place: Place) -> TorchSaid:
         return TorchSaid(self._network, self._forward(g, tokens, place))
 
-    def _forward(self, g: Tensor, tokens: Sequence[int], place: Place) -> Tensor:
+    def _fused(self, features: FloatArray) -> Tensor:
+        # a copy, as they may be read-only
+        return self._network.fuse(torch.tensor(features, device=self._network.device))
+
+    def _forward(self, g: Tensor, tokens: Sequence[int], place: Place, n_out: int | None = None) -> Tensor:
         ids = torch.tensor(tokens, dtype=torch.int64, device=g.device)
-        out: Tensor = self._network(g, ids, self._cache, self._view(place))
+        out: Tensor = self._network(g, ids, self._cache, self._view(place), n_out)
         return out
 
     def _view(self, place: Place) -> View:

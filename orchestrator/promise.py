@@ -1,4 +1,4 @@
-"""What asking a drafter promises in a text, and how long it rests where that is too little.
+"""What asking a drafter promises in a text, how long it rests where that is too little, what tries cost.
 
 Knows expected tokens, what they cost, and rounds; nothing of who guesses or of what is guessed.
 """
@@ -9,6 +9,9 @@ _HOPED = 1.2  # what asking promises in a new text at most, in plain speeds
 _BEFORE = 6.0  # decodes of this text that earlier ones count for, or hope where there are none
 _TEXTS = 64.0  # decodes of earlier texts that are remembered
 _FIRST_PAUSE, _LONGEST_PAUSE = 8, 256  # rounds
+_FOR_TRIES = 0.005  # of plain decoding that tries may cost in the long run
+_AT_FIRST = 1.0  # decodes that they may cost before
+_DEEPEST = 4.0  # decodes won or lost that are remembered
 
 
 @dataclass(slots=True)
@@ -65,3 +68,23 @@ class Pause:
             return False
         self.gone, self.length = 0, min(_LONGEST_PAUSE, 2 * self.length)
         return True
+
+
+@dataclass(slots=True)
+class Purse:
+    """What tries are paid from, in decodes of one row: what asking has won, in this text and others, and a
+    small share of plain decoding. Where asking wins it is never empty; where it never does, tries are rare."""
+
+    balance: float = _AT_FIRST
+
+    def earn(self) -> None:
+        """A round goes by."""
+        self.balance = min(_DEEPEST, self.balance + _FOR_TRIES)
+
+    def book(self, tokens: float, spent: float) -> None:
+        """A round in which it was asked, and what that took with all that there was to read before."""
+        self.balance = max(-_DEEPEST, min(_DEEPEST, self.balance + tokens - spent))
+
+    @property
+    def is_empty(self) -> bool:
+        return self.balance <= 0.0

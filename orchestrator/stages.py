@@ -6,7 +6,7 @@ Knows what asking took, how deep the answers were right and what they promised; 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.promise import Pause, Promise
+from orchestrator.promise import Pause, Promise, Purse
 
 _MEMORY = 24.0  # answers after which one has lost most of its weight
 _HOPE = 0.65  # chance per token before anything is known
@@ -18,17 +18,19 @@ _WARM = 3  # answers before which one may have taken long for being the first
 @dataclass(slots=True)
 class Stage:
     """One source. token_ms: what one guess takes, None before the first answer; asked_ms: what the newest
-    answer took by that; n_answers: so far; in_a_row: rounds in which it was asked, up to this one. reach[d]:
-    how often the first d + 1 guesses were all right. weighed: whether it was found not to pay, and nothing
-    has been learned of it since."""
+    answer took by that, took_ms: by the clock, with all that there was to read; n_answers: so far; in_a_row:
+    rounds in which it was asked, up to this one. reach[d]: how often the first d + 1 guesses were all right.
+    weighed: whether it was found not to pay, and nothing has been learned of it since."""
 
     token_ms: float | None = None
     asked_ms: float = 0.0
+    took_ms: float = 0.0
     n_answers: int = 0
     in_a_row: int = 0
     reach: list[float] = field(default_factory=lambda: [_HOPE ** (d + 1) for d in range(_MOST)])
     promise: Promise = field(default_factory=Promise)
     pause: Pause = field(default_factory=Pause)
+    purse: Purse = field(default_factory=Purse)
     weighed: bool = False
 
     def begin(self) -> None:
@@ -42,6 +44,7 @@ class Stage:
         what such a decode takes."""
         if self.n_answers > 1:  # the first one says nothing of what others will take
             self.promise.add(tokens, cost + self.asked_ms / row_ms)
+            self.purse.book(tokens, cost + self.took_ms / row_ms)
 
     def goes_on(self, costs: Sequence[float], chances: Sequence[float], most: int, margin: float) -> bool:
         """Whether a longer chain may promise more than the one there is, or than none: chances of its paths
@@ -61,11 +64,16 @@ class Stage:
 
     def rests(self) -> bool:
         """Let a round go by without weighing it anew, if that would come to the same."""
-        if not self.weighed or self.pause.is_ending:
+        if not self.weighed or (self.pause.is_ending and not self.purse.is_empty):
             return False
-        self.pause.goes_by()
+        self._rest()
         self.in_a_row = 0
         return True
+
+    def _rest(self) -> bool:
+        """Let a round go by; whether it is one to try in."""
+        self.purse.earn()
+        return not (self.pause.is_ending and self.purse.is_empty) and self.pause.goes_by()
 
     def ask(self, most: int, rival_gain: float, margin: float) -> int:
         """How many guesses to ask for at most; 0 where others do better. A try now and then shows whether
@@ -82,7 +90,7 @@ class Stage:
             return most
         if rival_gain > 1.0:
             return 0  # no loss, hence nothing to try
-        if self.pause.goes_by():
+        if self._rest():
             return most
         self.weighed = True
         return 0
@@ -91,6 +99,7 @@ class Stage:
         """So many guesses took so long."""
         self.weighed = False
         self.n_answers += 1
+        self.took_ms = 1e3 * seconds
         n = max(1, n_guesses)
         ms = 1e3 * seconds / n
         if self.token_ms is None or self.n_answers <= _WARM:

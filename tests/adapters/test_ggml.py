@@ -101,6 +101,20 @@ def test_rows_are_looked_up_by_their_numbers() -> None:
     np.testing.assert_array_equal(found, W[ids])
 
 
+def test_what_nothing_reads_is_written_too_and_before_what_is_asked_for_later() -> None:
+    into, rows = floats(1, 6, 8), floats(2, 1, 1, 8) + 5
+
+    def build(graph: Graph, memory: Memory) -> Tensor:
+        cells, ones = memory.array(into), memory.array(np.ones(8, np.float32))
+        for place, row in enumerate(rows):
+            graph.write(cells, memory.array(row), memory.array(np.array([3 * place])))
+        return graph.mul(graph.view(cells, (8, 6, 1)), ones)
+
+    found = computed(build)
+    np.testing.assert_array_equal(found[[0, 3]], rows[:, 0, 0])
+    np.testing.assert_array_equal(into[0], found)
+
+
 def test_rows_are_written_where_they_belong_and_seen_there() -> None:
     into, rows, places = floats(2, 6, 8), floats(2, 3, 8) + 5, np.array([4, 0, 2], np.int64)
     expected = into.copy()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from heads.matrix import Int8Matrix
+from heads.matrix import BlockMatrix, Int8Matrix, matrix, product_from
 from heads.network import network_of
 from heads.spec import Head
 from tests.heads.random_heads import random_eagle
@@ -15,6 +15,14 @@ def test_products_are_those_of_the_rounded_weights():
     exact = x.float() @ weight.T + bias
     assert (Int8Matrix(weight, bias)(x).float() - exact).abs().max() < 0.15
     assert Int8Matrix(weight, None)(x[0]).shape == (40,)
+
+
+@pytest.mark.parametrize("bias", [None, torch.randn(48)], ids=["no bias", "bias"])
+@pytest.mark.parametrize("kind", [matrix, Int8Matrix, BlockMatrix])
+def test_part_of_a_product_is_that_part_of_it(kind, bias):
+    made = kind(torch.randn(48, 64), bias)
+    x = torch.randn(3, 64, dtype=torch.bfloat16 if kind is Int8Matrix else torch.float32)
+    torch.testing.assert_close(product_from(16, made, x), made(x)[:, 16:])
 
 
 def test_a_row_of_zeros_stays_one():

@@ -12,6 +12,7 @@ from orchestrator.cost.curve import CostCurve
 from orchestrator.draft import EMPTY, Draft, Step, Walk
 from orchestrator.ledger import Ledger
 from orchestrator.planner import LOST, NOTHING, PAYS, PAYS_NOT
+from orchestrator.promise import Purse
 from orchestrator.stages import Stage
 
 FLAT = CostCurve(tuple(range(1, 33)), [10.0] * 32)  # rows are free
@@ -83,7 +84,7 @@ def told(stage, *, tokens, cost, rounds=50):
 def test_a_stage_is_asked_while_it_promises_more_than_plain_decoding_and_tried_rarely_then():
     stage = told(Stage(), tokens=1.3, cost=1.1)
     assert stage.ask(8, 1.0, 1.05) == 8
-    told(stage, tokens=1.0, cost=1.1, rounds=300)
+    told(stage, tokens=1.0, cost=1.1, rounds=300).purse.balance = 1.0
     asked = [stage.ask(8, 1.0, 1.05) for _ in range(300)]
     tries = [i for i, n in enumerate(asked) if n]
     gaps = [b - a for a, b in itertools.pairwise(tries)]
@@ -139,6 +140,7 @@ def test_what_asking_takes_is_learned_from_rounds_in_a_row():
 def test_a_new_text_is_tried_anew_and_what_it_promises_outweighs_what_others_did():
     stage = told(Stage(), tokens=1.0, cost=1.1, rounds=300)
     assert [stage.ask(8, 1.0, 1.05) for _ in range(5)] == [0] * 5
+    stage.purse.balance = 1.0
     stage.begin()
     assert stage.promise.speed == pytest.approx(1.0 / 1.1, abs=0.01)
     assert [stage.ask(8, 1.0, 1.05) for _ in range(16)] == [0] * 15 + [8]
@@ -146,6 +148,31 @@ def test_a_new_text_is_tried_anew_and_what_it_promises_outweighs_what_others_did
     assert [stage.ask(8, 1.0, 1.05) for _ in range(5)] == [8] * 5
     stage.begin()
     assert stage.promise.speed < 1.0  # two rounds of one text
+
+
+def lost_in_tries(texts, rounds, promised, spent):
+    """(decodes lost in tries, how many there were) of a stage that is tried in texts of so many rounds."""
+    stage, lost, n_tries = told(Stage(), tokens=1.0, cost=1.2, rounds=20), 0.0, 0
+    stage.purse = Purse()
+    for _ in range(texts):
+        stage.begin()
+        for _ in range(rounds):
+            if not stage.rests() and stage.ask(8, 1.0, 1.05):
+                stage.answered(1, (spent - 1.0) / 100)
+                stage.promised(promised, 1.0, 10.0)
+                lost, n_tries = lost + spent - promised, n_tries + 1
+    return lost, n_tries
+
+
+@pytest.mark.parametrize(("texts", "rounds"), [(400, 50), (20, 1000)])
+def test_tries_cost_half_a_percent_of_plain_decoding_at_most(texts, rounds):
+    lost, n_tries = lost_in_tries(texts, rounds, promised=1.0, spent=1.8)
+    assert n_tries >= 20 and lost <= 1.0 + 0.8 + 0.005 * texts * rounds
+
+
+def test_tries_that_win_are_not_rationed():
+    lost, n_tries = lost_in_tries(100, 50, promised=1.9, spent=1.8)
+    assert lost < 0 and n_tries >= 100
 
 
 def test_what_others_promise_more_of_is_not_asked():
