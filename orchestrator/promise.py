@@ -1,4 +1,4 @@
-"""What asking a drafter promises in a text, how long it rests where that is too little, what tries cost.
+"""What asking a drafter promises in a text, how long it rests where that is too little, what tries may cost.
 
 Knows expected tokens, what they cost, and rounds; nothing of who guesses or of what is guessed.
 """
