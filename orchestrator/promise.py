@@ -73,7 +73,7 @@ class Pause:
 @dataclass(slots=True)
 class Purse:
     """What tries are paid from, in decodes of one row: what asking has won, in this text and others, and a
-    small share of plain decoding. Where asking wins it is never empty; where it never does, tries are rare."""
+    small share of plain decoding. Where asking wins it is not empty; where it never does, tries are rare."""
 
     balance: float = _AT_FIRST
 
