@@ -256,9 +256,8 @@ class Graph:
         """Allocate what lies between; the arrays are where each `compute` leaves the outputs, in shape
         `[n, width]`."""
         lib = functions()
-        for (
-            written
-        ) in self._writes:  # first, and in their order, as later operations may read what is written
+        # first, and in their order: what is asked for later may read what is written
+        for written in self._writes:
             lib.build_forward_expand(self._graph, written.pointer)
         for output in outputs:
             _expect(output.is_contiguous and output.kind == Kind.F32, f"output {output}")

@@ -7,9 +7,10 @@ Heads of random weights and the given sizes: costs do not depend on what they sa
 chain: the layer, its norms, the projection, the likeliest token. "apart": steps alone; "between": each
 chain follows a decode of the target, whose threads and PyTorch's want the same cores. Kinds, numbers and
 thread counts are interleaved. "auto" is what head_dtype="auto" is on a CPU: 8 bits and ggml's graphs for
-EAGLE, int8 for Medusa; the others are PyTorch's. Last line: JSON {eagle3_step_ms, eagle_step_ms, medusa_ms:
-the first of `numbers` between decodes, with the best number of threads; read_ms_per_token; settings: {family:
-which that is}; between: {family: {numbers: ms}}}.
+EAGLE, int8 for Medusa; the others are PyTorch's. "reading": pairs of the target's features and tokens, as
+after a rest, between decodes. Last line: JSON {eagle3_step_ms, eagle_step_ms, medusa_ms: the first of
+`numbers` between decodes, with the best number of threads; read_ms: {family: {pairs: ms}}, of the same;
+settings: {family: which that is}; between: {family: {numbers: ms}}}.
 """
 
 import argparse
@@ -40,6 +41,7 @@ from heads.spec import EagleSpec, Head, MedusaSpec
 from orchestrator.cost.timing import filler, score_ms
 
 CHAIN = 5  # tokens
+PAIRS = (1, 4, 16, 64, 256)  # read at once
 
 
 def random_head(family: str, width: int, vocab: int) -> Head:
@@ -99,15 +101,23 @@ class Subject:
         self.n_features = network.spec.hidden_size * (3 if family == "eagle3" else 1)
         self.state: DraftState | MedusaState
         torch.set_num_threads(n_threads)
-        self.read_ms_per_token = 0.0
         if isinstance(network, Medusa):
             self.state = MedusaState(network)
             return
         self.state = DraftState(network, ggml_threads=n_threads if by_ggml else 0)
         rows = np.random.default_rng(0).standard_normal((context, self.n_features)).astype(np.float32)
-        began = perf_counter()
         self.state.read(rows, [1] * context)
-        self.read_ms_per_token = 1e3 * (perf_counter() - began) / context
+
+    def reading(self, n: int) -> float:
+        """ms of reading `n` further pairs."""
+        assert isinstance(self.state, DraftState)
+        torch.set_num_threads(self.n_threads)
+        rows, n_pairs = np.ones((n, self.n_features), np.float32), self.state.n_pairs
+        began = perf_counter()
+        self.state.read(rows, [1] * n)
+        elapsed = 1e3 * (perf_counter() - began)
+        self.state.truncate(n_pairs)
+        return elapsed
 
     def chain(self) -> float:
         """ms of one step, the mean of a chain; of all heads at once for Medusa."""
@@ -157,6 +167,7 @@ def main() -> None:
     apart: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     between: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     decodes: dict[tuple[str, int], list[float]] = defaultdict(list)
+    reading: dict[tuple[str, str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for _ in range(arguments.repeats):
         decodes["alone", 0].append(score_ms(target, 1))
         for key, subject in subjects.items():
@@ -165,6 +176,9 @@ def main() -> None:
             score_ms(target, CHAIN + 1)
             between[key].append(subject.chain())
             decodes["after a head", subject.n_threads].append(score_ms(target, 1))
+            for n in () if key[0] == "medusa" else PAIRS:
+                reading[key][n].append(subject.reading(n))
+                score_ms(target, 1)
     for key in apart:
         alone, beside = statistics.median(apart[key]), statistics.median(between[key])
         print(f"{key[0]:7} {key[1]:9} {key[2]} threads: {alone:.2f} ms apart, {beside:.2f} between decodes")
@@ -172,15 +186,16 @@ def main() -> None:
         print(f"a decode of one row {what}{f', {n} threads' if n else ''}: {statistics.median(times):.2f} ms")
     medians = {key: statistics.median(times) for key, times in between.items()}
     best: dict[str, dict[str, float]] = {family: {} for family in families}
-    report: dict[str, Any] = {"settings": {}, "between": best}
+    report: dict[str, Any] = {"settings": {}, "read_ms": {}, "between": best}
     for family, name in ((family, name) for family in families for name in numbers):
         value, n = min((ms, key[2]) for key, ms in medians.items() if key[:2] == (family, name))
         best[family][name] = round(value, 3)
         if name == numbers[0]:
             report["medusa_ms" if family == "medusa" else f"{family}_step_ms"] = round(value, 3)
             report["settings"][family] = f"{name}, {n} threads"
-    reads = [subject.read_ms_per_token for key, subject in subjects.items() if key[1] == numbers[0]]
-    print(json.dumps(report | {"read_ms_per_token": round(max(reads), 4)}))
+            pairs = reading[family, name, n].items()
+            report["read_ms"][family] = {n_pairs: round(statistics.median(ms), 3) for n_pairs, ms in pairs}
+    print(json.dumps(report))
     target.close()
     model.close()
 

@@ -82,15 +82,15 @@ class GgmlLayer:
     def __init__(self, network: "GgmlNetwork", layer: Layer) -> None:
         self._heads, self._kv, self._d, self._eps = layer.n_heads, layer.n_kv, layer.head_dim, layer.eps
         self._qkv, self._o = network.linear(layer.qkv), network.linear(layer.o)
-        self._kept = network.linear(layer.qkv, layer.n_heads * layer.head_dim)  # keys and values
+        self._key_value = network.linear(layer.qkv, layer.n_heads * layer.head_dim)
         self._gate_up, self._down = network.linear(layer.gate_up), network.linear(layer.down)
         self._input_norm = network.optional(layer.input_norm)
         self._post_norm = network.numbers(layer.post_norm)
-        self._k_norm = network.optional(layer.k_norm)
+        self._k_norm: Tensor | None = None  # [head_dim]
         self._qk_norm: Tensor | None = None  # [head_dim, heads of queries and keys]
         if layer.q_norm is not None and layer.k_norm is not None:
             parts = [layer.q_norm.expand(self._heads, -1), layer.k_norm.expand(self._kv, -1)]
-            self._qk_norm = network.numbers(torch.cat(parts))
+            self._qk_norm, self._k_norm = network.numbers(torch.cat(parts)), network.numbers(layer.k_norm)
 
     def entering(self, graph: Graph, residual: Tensor) -> Tensor:
         norm = self._input_norm
@@ -105,7 +105,7 @@ class GgmlLayer:
 
     def keep(self, graph: Graph, network: "GgmlNetwork", x: Tensor, cells: Cells, index: int) -> None:
         """Of the rows of `cells` only what others see of them."""
-        self._written(graph, network, self._kept.of(graph, x), 0, cells, index)
+        self._written(graph, network, self._key_value.of(graph, x), 0, cells, index)
 
     def _attention(self, graph: Graph, network: "GgmlNetwork", x: Tensor, cells: Cells, index: int) -> Tensor:
         n, d, heads, kv = x.shape[1], self._d, self._heads, self._kv

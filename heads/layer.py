@@ -82,10 +82,7 @@ class Layer(nn.Module):
         """Of the first rows of `view` only what others see of them: x `[n, n_in]`."""
         rows = product_from(self.n_heads * self.head_dim, self.qkv, x)
         rows = rows.view(len(x), 2 * self.n_kv, self.head_dim)
-        keys = rows[:, : self.n_kv]
-        if self.k_norm is not None:
-            keys = normed(keys, self.k_norm, self.eps)
-        keys = rotate(keys, view.cos[: len(x)], view.sin[: len(x)])
+        keys = rotate(self._normed(rows[:, : self.n_kv], 0), view.cos[: len(x)], view.sin[: len(x)])
         cache.write(index, view.start, keys, rows[:, self.n_kv :])
 
     def _attention(self, x: Tensor, cache: DraftCache, index: int, view: View) -> Tensor:
@@ -108,14 +105,16 @@ class Layer(nn.Module):
         """(queries, keys, values) of `x [n, n_in]`, `[n, heads, head_dim]` each, the first two turned."""
         n_qk = self.n_heads + self.n_kv
         rows = self.qkv(x).view(len(x), n_qk + self.n_kv, self.head_dim)
-        turned = rotate(self._normed(rows[:, :n_qk]), cos, sin)
+        turned = rotate(self._normed(rows[:, :n_qk], self.n_heads), cos, sin)
         return turned[:, : self.n_heads], turned[:, self.n_heads :], rows[:, n_qk:]
 
-    def _normed(self, qk: Tensor) -> Tensor:
+    def _normed(self, qk: Tensor, n_queries: int) -> Tensor:
         if self.q_norm is None or self.k_norm is None:
             return qk
-        queries = normed(qk[:, : self.n_heads], self.q_norm, self.eps)
-        return torch.cat([queries, normed(qk[:, self.n_heads :], self.k_norm, self.eps)], dim=1)
+        keys = normed(qk[:, n_queries:], self.k_norm, self.eps)
+        if not n_queries:
+            return keys
+        return torch.cat([normed(qk[:, :n_queries], self.q_norm, self.eps), keys], dim=1)
 
     def mlp(self, r: Tensor) -> Tensor:
         """What the second half of the layer adds to `r [..., width]`."""
