@@ -40,7 +40,10 @@ class Shipped:
 
 
 # the first that is for a target is taken
-SHIPPED = (Shipped(_SMOLLM2, "smollm2-135m-q4_0"),)
+SHIPPED = (
+    Shipped(_SMOLLM2, "smollm2-135m-q4_0", ("Q4_0",)),
+    Shipped(_SMOLLM2, "smollm2-135m-bf16"),
+)
 
 
 def shipped_head(facts: GgufFacts) -> Path | None:

@@ -69,6 +69,16 @@ def test_the_first_that_is_for_the_type_of_weights_is_taken(monkeypatch: pytest.
     assert of(file_type="BF16", n_layer=99) == ""  # another model of the same name
 
 
+def test_smollm2s_own_types_get_the_head_that_was_best_on_them() -> None:
+    original = SHIPPED[0].original
+    found = {
+        kind: shipped_head(facts(original, original.also[0], file_type=kind))
+        for kind in ("BF16", "Q8_0", "Q4_0", "Q4_1")
+    }
+    names = {kind: folder and folder.name for kind, folder in found.items()}
+    assert names == {kind: f"smollm2-135m-{'q4_0' if kind == 'Q4_0' else 'bf16'}" for kind in found}
+
+
 def test_default_for_another_model_says_what_there_is_and_what_to_do(tiny: TinyFactory) -> None:
     with pytest.raises(HeadError, match=r"only for HuggingFaceTB/SmolLM2-135M-Instruct; .*pilotfish train"):
         chosen_head("default", tiny("llama"))
